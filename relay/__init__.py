@@ -1,0 +1,1 @@
+"""relay: purchase orders out of ERPs, as ordered events on Kafka and as signed webhooks."""

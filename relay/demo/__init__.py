@@ -1,0 +1,1 @@
+"""Simulated ERPs that behave as badly as the real ones, a verifying receiver, and the demo itself."""

@@ -1,0 +1,1 @@
+"""Sealed credentials: envelope encryption with a data key per customer."""

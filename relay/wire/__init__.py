@@ -1,0 +1,1 @@
+"""What touches the network: ERP transport, webhook sender, Kafka."""
