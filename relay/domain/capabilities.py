@@ -1,0 +1,31 @@
+"""What one system gives and takes, field by field: the data behind the field mapping."""
+
+from typing import Literal
+
+from relay.domain.orders import Value
+
+
+class FieldCapability(Value):
+    """One canonical field in one system. `path` is the canonical path, lines as `lines[].quantity`."""
+
+    path: str
+    source: str | None = None
+    rule: str = ""
+    type: Literal["text", "amount", "date", "datetime", "boolean", "code", "object"] = "text"
+    max_length: int | None = None
+    decimals: int | None = None
+    readable: bool = True
+    creatable: bool = False
+    updatable: bool = False
+    updatable_until: str | None = None
+
+
+class Capabilities(Value):
+    """Everything that is known of one connection's system."""
+
+    connector: str
+    fields: tuple[FieldCapability, ...]
+
+    def unreadable(self) -> tuple[str, ...]:
+        """Canonical paths that this system cannot give: an order's `field_presence`."""
+        return tuple(each.path for each in self.fields if not each.readable)

@@ -1,0 +1,47 @@
+"""A connection: one customer's ERP, how far it has been read, and who may touch it now."""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, NewType
+
+CustomerId = NewType("CustomerId", str)
+ConnectionId = NewType("ConnectionId", str)
+Cursor = NewType("Cursor", str)
+"""Opaque to all but the connector that wrote it: where its next poll begins."""
+
+
+class ConnectionState(StrEnum):
+    """Whether a connection is polled."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    NEEDS_RECONNECT = "needs_reconnect"
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to work on one row: every write under it names its epoch."""
+
+    subject: str
+    owner: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One customer's ERP as a runner needs it; credentials stay sealed."""
+
+    id: ConnectionId
+    customer_id: CustomerId
+    name: str
+    connector: str
+    settings: dict[str, Any]
+    state: ConnectionState = ConnectionState.ACTIVE
+    poll_every: timedelta = timedelta(seconds=60)
+    reconcile_every: timedelta = timedelta(hours=1)
+    cursor: Cursor | None = None
+    failures: int = 0
+    due_at: datetime | None = None
+    reconcile_due_at: datetime | None = None
+    sealed: bytes = field(default=b"", repr=False)
