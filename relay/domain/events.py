@@ -1,0 +1,152 @@
+"""Events: frozen at creation, the same bytes on the topic and in the webhook.
+
+    {"type": "purchase_order.approved", "timestamp": "...", "data": {...}}     Standard Webhooks payload
+    ce_id, ce_source, ce_type, ce_subject, ce_time                             CloudEvents 1.0, binary mode, on Kafka
+
+Ids are derived, never random, so that doing a step twice gives the same event.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+
+from pydantic import AwareDatetime, Field
+
+from relay.domain.changes import Change, ChangeKind, diff, headline
+from relay.domain.orders import OrderDocument, PurchaseOrder, Text, Tree, Value, content_hash, order_id
+
+EVENT_PREFIX = "purchase_order."
+EVENT_TYPES = tuple(
+    EVENT_PREFIX + kind
+    for kind in (
+        ChangeKind.CREATED,
+        ChangeKind.UPDATED,
+        ChangeKind.STATUS_CHANGED,
+        ChangeKind.APPROVED,
+        ChangeKind.REJECTED,
+        ChangeKind.QUANTITY_RECEIVED,
+        ChangeKind.QUANTITY_INVOICED,
+        ChangeKind.CANCELLED,
+        ChangeKind.CLOSED,
+        ChangeKind.REOPENED,
+        ChangeKind.DELETED,
+        ChangeKind.RESTORED,
+        ChangeKind.SNAPSHOT,
+    )
+)
+"""Every type of change event there is."""
+
+
+class ChangeData(Value):
+    """What happened to one purchase order between two looks at it."""
+
+    event_id: Text = Field(description="Derived from order, sequence and content: a replay has the same id.")
+    customer_id: Text
+    connection_id: Text
+    connector: Text
+    order_id: Text
+    remote_id: Text
+    number: Text | None = None
+    sequence: int = Field(ge=1, description="Number of this event among the order's events, without gaps from 1.")
+    kinds: tuple[ChangeKind, ...] = Field(description="Every kind among `changes`, sorted.")
+    changes: tuple[Change, ...] = Field(
+        description="What turns the order's last state into this one; empty on its first event, where `order` says all."
+    )
+    before_hash: Text | None = None
+    after_hash: Text
+    occurred_at: AwareDatetime | None = Field(default=None, description="The ERP's own time of the change, if it says.")
+    observed_at: AwareDatetime
+    order: OrderDocument = Field(description="The whole order after the change.")
+
+
+class ChangeEvent(Value):
+    """The body of a change event."""
+
+    type: Text
+    timestamp: AwareDatetime
+    data: ChangeData
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The last state of an order that events have told of."""
+
+    remote_id: str
+    tree: Tree
+    hash: str
+    sequence: int
+    first_seen_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where orders come from."""
+
+    customer_id: str
+    connection_id: str
+    connector: str
+
+
+def event_id(connection_id: str, remote_id: str, sequence: int, after_hash: str) -> str:
+    """The event's id; the sequence is in it because an order may return to an earlier state (A, B, A)."""
+    seed = "\n".join((connection_id, remote_id, str(sequence), after_hash))
+    return "evt_" + hashlib.sha256(seed.encode()).hexdigest()[:32]
+
+
+def change_event(
+    origin: Origin, before: Snapshot | None, order: PurchaseOrder, *, now: datetime, first: ChangeKind
+) -> tuple[ChangeEvent, Snapshot] | None:
+    """The event for one observed order and its new snapshot; None when nothing changed.
+
+    `first` is the kind of an order seen for the first time: created, or snapshot during a first sync.
+    """
+    tree = order.tree()
+    digest = content_hash(tree)
+    if before and before.hash == digest:
+        return None
+    changes = diff(before.tree if before else None, tree, first=first)
+    after = Snapshot(
+        remote_id=order.remote_id,
+        tree=tree,
+        hash=digest,
+        sequence=before.sequence + 1 if before else 1,
+        first_seen_at=before.first_seen_at if before else now,
+    )
+    document = _document(origin, after, order, now)
+    data = _data(document, origin.connector, before, changes)
+    kind = EVENT_PREFIX + headline(changes)
+    return ChangeEvent(type=kind, timestamp=data.occurred_at or now, data=data), after
+
+
+def _data(order: OrderDocument, connector: str, before: Snapshot | None, changes: tuple[Change, ...]) -> ChangeData:
+    return ChangeData(
+        event_id=event_id(order.connection_id, order.remote_id, order.sequence, order.content_hash),
+        customer_id=order.customer_id,
+        connection_id=order.connection_id,
+        connector=connector,
+        order_id=order.id,
+        remote_id=order.remote_id,
+        number=order.number,
+        sequence=order.sequence,
+        # The whole order in `order` already says what a first sight brought.
+        changes=() if before is None else changes,
+        kinds=tuple(sorted({change.kind for change in changes})),
+        before_hash=before.hash if before else None,
+        after_hash=order.content_hash,
+        occurred_at=order.remote_updated_at,
+        observed_at=order.observed_at,
+        order=order,
+    )
+
+
+def _document(origin: Origin, after: Snapshot, order: PurchaseOrder, now: datetime) -> OrderDocument:
+    return OrderDocument.model_construct(
+        **{name: getattr(order, name) for name in PurchaseOrder.model_fields},
+        id=order_id(origin.connection_id, order.remote_id),
+        connection_id=origin.connection_id,
+        customer_id=origin.customer_id,
+        sequence=after.sequence,
+        content_hash=after.hash,
+        first_seen_at=after.first_seen_at,
+        observed_at=now,
+    )
