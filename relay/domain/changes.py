@@ -76,7 +76,7 @@ def diff(before: Tree | None, after: Tree, *, first: ChangeKind = ChangeKind.CRE
     if before is None:
         return (Change(kind=first, op="add", path="", after=after),)
     return tuple(
-        Change(kind=_kind(before, op, path, old, new), op=op, path=_pointer(path), before=old, after=new)
+        Change(kind=_kind(op, path, old, new), op=op, path=_pointer(path), before=old, after=new)
         for op, path, old, new in _walk((), before, after)
     )
 
@@ -127,12 +127,12 @@ def _walk_members(path: tuple[str, ...], before: Tree, after: Tree) -> Iterator[
             yield "add", (*path, name), None, new
 
 
-def _kind(order: Tree, op: str, path: tuple[str, ...], old: Any, new: Any) -> ChangeKind:
+def _kind(op: str, path: tuple[str, ...], old: Any, new: Any) -> ChangeKind:
     if path[0] == "lines":
         return _line_kind(op, path, new)
     if path == ("remote_was_deleted",):
         return ChangeKind.DELETED if new else ChangeKind.RESTORED
-    if path == ("status",) and Status.DELETED not in {old, new} and not order["remote_was_deleted"]:
+    if path == ("status",):
         return _status_kind(old, new)
     if path == ("approval_status",) and new in {"approved", "rejected"}:
         return ChangeKind(new)
@@ -140,8 +140,10 @@ def _kind(order: Tree, op: str, path: tuple[str, ...], old: Any, new: Any) -> Ch
 
 
 def _status_kind(old: str, new: str) -> ChangeKind:
-    if new in {Status.CANCELLED, Status.CLOSED, Status.REJECTED}:
+    if new in {Status.CANCELLED, Status.CLOSED, Status.REJECTED, Status.DELETED}:
         return ChangeKind(new)
+    if old == Status.DELETED:
+        return ChangeKind.RESTORED
     if old in FINAL:
         return ChangeKind.REOPENED
     if old == Status.PENDING_APPROVAL and new == Status.APPROVED:

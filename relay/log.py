@@ -1,0 +1,40 @@
+"""Logs: structlog, one wide line per unit of work, JSON off a terminal.
+
+Event names are `noun.past_participle` and are listed in `docs/operations.md`. Never a body, a URL query, a header or
+a credential: httpx, which logs whole URLs at INFO, is quieted here.
+"""
+
+import logging
+import sys
+from typing import TYPE_CHECKING
+
+import orjson
+import structlog
+
+if TYPE_CHECKING:
+    from structlog.typing import Processor
+
+QUIET = ("httpx", "httpcore", "aiokafka", "faststream", "uvicorn", "uvicorn.access", "alembic", "asyncio")
+
+
+def configure(level: str, *, json_lines: bool | None) -> None:
+    """Set up logging for a process: to standard error, JSON unless it is a terminal (`json_lines` None)."""
+    as_json = not sys.stderr.isatty() if json_lines is None else json_lines
+    processors: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    last: Processor = structlog.processors.JSONRenderer(orjson.dumps) if as_json else structlog.dev.ConsoleRenderer()
+    structlog.configure(
+        processors=[*processors, last],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer)
+        if as_json
+        else structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,0 +1,146 @@
+"""Every setting of relay, once: its name, its type with the unit in it, its default and what it is for.
+
+Read from the environment: `RELAY_<ROOM>__<NAME>`, for example `RELAY_DELIVER__DEADLINE=15s`. The table in
+`docs/configuration.md` is generated from here. Rooms are handed values, never this object.
+"""
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from relay.domain.errors import UserError
+
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+
+
+def _span(value: object) -> object:
+    if isinstance(value, str) and (found := _SPAN.fullmatch(value.strip())):
+        return timedelta(seconds=float(found[1]) * _UNITS[found[2]])
+    return value
+
+
+def _not_negative(value: timedelta) -> timedelta:
+    if value < timedelta(0):
+        raise ValueError("a time span cannot be negative")
+    return value
+
+
+Span = Annotated[timedelta, BeforeValidator(_span), AfterValidator(_not_negative)]
+"""A time span: `250ms`, `15s`, `2m`, `1h`, `3d`, or ISO 8601 (`PT15S`)."""
+
+
+class Room(BaseModel):
+    """The settings of one room."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Database(Room):
+    """The PostgreSQL that holds all state."""
+
+    url: SecretStr | None = Field(None, description="postgresql://user:password@host/name; unset: the embedded one.")
+    connections: int = Field(10, ge=2, le=200, description="Pool size of one worker.")
+
+
+class Kafka(Room):
+    """The broker that events go to and commands come from."""
+
+    bootstrap: str | None = Field(None, description="host:port, comma separated; unset: the embedded broker.")
+    prefix: str = Field("relay", pattern=r"^[A-Za-z0-9._-]{1,80}$", description="First part of every topic name.")
+    partitions: int = Field(6, ge=1, le=1000, description="Partitions of a topic when relay creates it.")
+    replication: int = Field(1, ge=1, le=9, description="Replicas of a topic when relay creates it.")
+    retention: Span = Field(timedelta(days=14), description="How long change events stay on their topic.")
+    protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How brokers are reached."
+    )
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field("PLAIN", description="SASL mechanism.")
+    username: str | None = Field(None, description="SASL user.")
+    password: SecretStr | None = Field(None, description="SASL password.")
+    ca_file: Path | None = Field(None, description="Certificates that sign the brokers', PEM.")
+    timeout: Span = Field(timedelta(seconds=10), description="How long a publish may take before it counts as failed.")
+    stale_after: Span = Field(
+        timedelta(seconds=30), description="A published event that did not come back is published again after this."
+    )
+
+
+class Vault(Room):
+    """The master keys that customers' data keys are wrapped with."""
+
+    master_key: SecretStr | None = Field(None, description="keyid:base64 of 32 bytes; several by comma, first is used.")
+    master_key_file: Path | None = Field(None, description="A file with the same, one key a line, mode 0600.")
+
+
+class Poll(Room):
+    """Reading ERPs."""
+
+    backoff: Span = Field(timedelta(seconds=5), description="First wait after an ERP failed; doubles with jitter.")
+    backoff_limit: Span = Field(timedelta(minutes=15), description="Longest wait between tries of a failing ERP.")
+    missing_passes: int = Field(2, ge=2, le=10, description="Full passes an order must be missing from before a look.")
+    missing_share: float = Field(
+        0.2, gt=0, le=1, description="A pass that misses more than this share of the orders deletes nothing."
+    )
+
+
+class Deliver(Room):
+    """Sending webhooks."""
+
+    deadline: Span = Field(timedelta(seconds=15), description="One attempt, from resolving the name to the last byte.")
+    connect: Span = Field(timedelta(seconds=5), description="Connecting and TLS, within the deadline.")
+    at_once: int = Field(16, ge=1, le=1000, description="Attempts in flight per endpoint.")
+    allow_http: bool = Field(False, description="Allow endpoints without TLS (always allowed by `relay up` and demo).")
+
+
+class Leases(Room):
+    """How workers share the work."""
+
+    ttl: Span = Field(timedelta(seconds=15), description="A worker that is silent for this long loses its leases.")
+    tick: Span = Field(timedelta(seconds=1), description="How often a worker looks for free leases.")
+
+
+class Http(Room):
+    """Health, metrics and the event catalogue."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 in a container.")
+    port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+
+
+class Log(Room):
+    """What is written to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least level that is written.")
+    json_lines: bool | None = Field(None, description="JSON lines; unset: when standard error is not a terminal.")
+
+
+class Settings(BaseSettings):
+    """All rooms. `data` is where the embedded parts and the generated master key live."""
+
+    model_config = SettingsConfigDict(env_prefix="RELAY_", env_nested_delimiter="__", frozen=True, extra="ignore")
+
+    data: Path = Field(Path("~/.relay"), description="Directory of the embedded database, broker and master key.")
+    drain: Span = Field(timedelta(seconds=20), description="How long work in flight may take when stopping.")
+    database: Database = Database()
+    kafka: Kafka = Kafka()
+    vault: Vault = Vault()
+    poll: Poll = Poll()
+    deliver: Deliver = Deliver()
+    leases: Leases = Leases()
+    http: Http = Http()
+    log: Log = Log()
+
+
+def load() -> Settings:
+    """The settings of this environment.
+
+    Raises:
+        UserError: names each variable that cannot be read, and why; never its value.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = [f"  RELAY_{'__'.join(str(step).upper() for step in e['loc'])}: {e['msg']}" for e in error.errors()]
+        raise UserError("These settings cannot be used:\n" + "\n".join(wrong)) from None
