@@ -41,6 +41,7 @@ class Connection:
     poll_every: timedelta = timedelta(seconds=60)
     reconcile_every: timedelta = timedelta(hours=1)
     cursor: Cursor | None = None
+    synced: bool = False
     failures: int = 0
     due_at: datetime | None = None
     reconcile_due_at: datetime | None = None

@@ -1,0 +1,139 @@
+"""What an endpoint runner reads and writes: the heads of its lanes, and what came of their attempts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from relay.domain.connections import Lease
+from relay.domain.deliveries import Attempt, Delivery, DeliveryId, DeliveryState, Outcome
+from relay.store.database import Database, guard
+
+if TYPE_CHECKING:
+    import asyncpg
+    from asyncpg.pool import PoolConnectionProxy
+
+# Uses deliveries_heads: the index holds only heads, so a million deliveries that wait behind them cost nothing here.
+HEADS = """
+    SELECT d.id, o.event_id, d.lane, d.position, d.due_at, d.attempts, o.body
+    FROM deliveries AS d JOIN outbox AS o USING (position)
+    WHERE d.endpoint_id = $1 AND d.state = 'waiting' AND d.due_at <= now() ORDER BY d.due_at, d.position LIMIT $2
+"""
+NEXT_DUE = "SELECT min(due_at) FROM deliveries WHERE endpoint_id = $1 AND state = 'waiting' AND due_at > now()"
+# In the order of lanes, as admission locks them, so that the two never wait for each other in a ring.
+LOCK = "SELECT 1 FROM deliveries WHERE id = ANY($1::text[]) ORDER BY endpoint_id, lane FOR UPDATE"
+RECORD = """
+    UPDATE deliveries AS d
+    SET state = row.state, due_at = row.due_at, attempts = row.number, last_status = row.status, last_error = row.error,
+        done_at = CASE WHEN row.state = 'waiting' THEN NULL ELSE now() END
+    FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::int[], $5::int[], $6::text[])
+         AS row(id, state, due_at, number, status, error)
+    WHERE d.id = row.id
+"""
+ADD_ATTEMPTS = """
+    INSERT INTO attempts (delivery_id, number, started_at, seconds, outcome, status, error, detail, excerpt)
+    SELECT * FROM unnest($1::text[], $2::int[], $3::timestamptz[], $4::real[], $5::text[], $6::int[], $7::text[],
+                         $8::text[], $9::bytea[])
+"""
+# A statement of its own after RECORD: it sees what admission put behind the heads while RECORD waited.
+PROMOTE = """
+    UPDATE deliveries AS d SET due_at = now()
+    FROM outbox AS o, unnest($2::text[]) AS ended(lane),
+         LATERAL (SELECT id FROM deliveries AS n WHERE n.endpoint_id = $1 AND n.lane = ended.lane
+                  AND n.state = 'waiting' ORDER BY n.position LIMIT 1) AS next
+    WHERE d.id = next.id AND d.due_at IS NULL AND o.position = d.position
+    RETURNING d.id, o.event_id, d.lane, d.position, d.due_at, d.attempts, o.body
+"""
+DISABLE = "UPDATE endpoints SET state = 'disabled', problem = $2, version = version + 1 WHERE id = $1"
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """Heads of lanes that are due, and when the next one will be (None: nothing waits for a time)."""
+
+    due: tuple[Delivery, ...]
+    next_due: datetime | None
+
+
+class DeliveryStore:
+    """Deliveries of endpoints. Every write names a lease and raises LeaseLost without it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def heads(self, endpoint_id: str, most: int) -> Heads:
+        """Up to `most` heads that are due, longest due first."""
+        async with self._database.session() as connection:
+            rows = await connection.fetch(HEADS, endpoint_id, most)
+            next_due = await connection.fetchval(NEXT_DUE, endpoint_id)
+        return Heads(tuple(map(_delivery, rows)), next_due)
+
+    async def record(self, lease: Lease, attempts: Sequence[Attempt]) -> tuple[Delivery, ...]:
+        """Store attempts and what follows from them; the next heads of the lanes that may go on."""
+
+        async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> tuple[Delivery, ...]:
+            await guard(connection, "endpoints", lease)
+            await connection.fetch(LOCK, [each.delivery.id for each in attempts])
+            await connection.execute(RECORD, *_state_columns(attempts))
+            await connection.execute(ADD_ATTEMPTS, *_attempt_columns(attempts))
+            ended = [each.delivery.lane for each in attempts if _state(each) is not DeliveryState.WAITING]
+            rows = await connection.fetch(PROMOTE, lease.subject, ended) if ended else []
+            return tuple(map(_delivery, rows))
+
+        return await self._database.transact(work)
+
+    async def disable(self, lease: Lease, problem: str) -> None:
+        """Send nothing more to this endpoint until a person enables it; what waits goes on waiting."""
+
+        async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
+            await guard(connection, "endpoints", lease)
+            await connection.execute(DISABLE, lease.subject, problem)
+
+        await self._database.transact(work)
+
+
+def _delivery(row: "asyncpg.Record") -> Delivery:
+    return Delivery(
+        id=DeliveryId(row["id"]),
+        event_id=row["event_id"],
+        lane=row["lane"],
+        position=row["position"],
+        due_at=row["due_at"],
+        attempts=row["attempts"],
+        body=row["body"],
+    )
+
+
+def _state(attempt: Attempt) -> DeliveryState:
+    match attempt.outcome:
+        case Outcome.DELIVERED:
+            return DeliveryState.DELIVERED
+        case Outcome.DEAD:
+            return DeliveryState.DEAD
+        case Outcome.RETRY | Outcome.GONE:
+            return DeliveryState.WAITING
+
+
+def _state_columns(attempts: Sequence[Attempt]) -> tuple[list[object], ...]:
+    return (
+        [each.delivery.id for each in attempts],
+        [_state(each) for each in attempts],
+        [each.due_at for each in attempts],
+        [each.number for each in attempts],
+        [each.answer.status for each in attempts],
+        [each.answer.error for each in attempts],
+    )
+
+
+def _attempt_columns(attempts: Sequence[Attempt]) -> tuple[list[object], ...]:
+    return (
+        [each.delivery.id for each in attempts],
+        [each.number for each in attempts],
+        [each.started_at for each in attempts],
+        [each.seconds for each in attempts],
+        [each.outcome for each in attempts],
+        [each.answer.status for each in attempts],
+        [each.answer.error for each in attempts],
+        [each.answer.detail for each in attempts],
+        [each.answer.excerpt for each in attempts],
+    )

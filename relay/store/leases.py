@@ -1,0 +1,136 @@
+"""Leases: which worker works on which connection or endpoint now.
+
+    free or expired --claim--> held (epoch + 1) --renew--> held --release--> free
+
+Times are the database's, so workers' clocks need not agree.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from relay.domain.connections import Connection, ConnectionId, ConnectionState, Cursor, CustomerId, Lease
+from relay.domain.endpoints import Endpoint, EndpointId, EndpointState
+from relay.store.database import Database
+
+HEARTBEAT = """
+    INSERT INTO workers (id, seen_at) VALUES ($1, now()) ON CONFLICT (id) DO UPDATE SET seen_at = now()
+"""
+FORGET_WORKERS = "DELETE FROM workers WHERE seen_at < now() - $1::interval OR id = $2"
+SHARE = """
+    SELECT (SELECT count(*) FROM {table} WHERE state = 'active') AS subjects,
+           (SELECT count(*) FROM workers WHERE seen_at > now() - $1::interval) AS workers
+"""
+CLAIM = """
+    WITH free AS (
+        SELECT id FROM {table}
+        WHERE state = 'active' AND (lease_until IS NULL OR lease_until < now())
+        ORDER BY lease_until NULLS FIRST LIMIT $3 FOR UPDATE SKIP LOCKED
+    )
+    UPDATE {table} AS subject
+    SET lease_owner = $1, lease_epoch = lease_epoch + 1, lease_until = now() + $2::interval
+    FROM free WHERE subject.id = free.id RETURNING subject.*
+"""
+RENEW = """
+    WITH mine AS (
+        SELECT id FROM {table} WHERE lease_owner = $1 AND id = ANY($2::text[]) ORDER BY id FOR NO KEY UPDATE
+    )
+    UPDATE {table} AS subject SET lease_until = now() + $3::interval
+    FROM mine WHERE subject.id = mine.id RETURNING subject.id, subject.lease_epoch, subject.version, subject.state
+"""
+RELEASE = """
+    UPDATE {table} SET lease_owner = NULL, lease_until = NULL WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A subject under a new lease. `version` counts its changes by people: a runner ends when it moves."""
+
+    lease: Lease
+    version: int
+    subject: Any
+
+
+class LeaseStore:
+    """Leases over one table: `connections` or `endpoints`."""
+
+    def __init__(self, database: Database, table: str, ttl: timedelta) -> None:
+        self._database, self._table, self._ttl = database, table, ttl
+
+    async def share(self, owner: str) -> int:
+        """Say that `owner` lives; how many subjects are its fair share, rounded up."""
+        async with self._database.session() as connection:
+            await connection.execute(HEARTBEAT, owner)
+            row = await connection.fetchrow(SHARE.format(table=self._table), self._ttl)
+        assert row is not None
+        return -(-int(row["subjects"]) // max(1, int(row["workers"])))
+
+    async def claim(self, owner: str, most: int) -> list[Claimed]:
+        """Up to `most` free subjects, now held by `owner`, longest free first."""
+        async with self._database.session() as connection:
+            rows = await connection.fetch(CLAIM.format(table=self._table), owner, self._ttl, most)
+        build = connection_of if self._table == "connections" else endpoint_of
+        return [Claimed(Lease(row["id"], owner, row["lease_epoch"]), row["version"], build(row)) for row in rows]
+
+    async def renew(self, held: list[Claimed]) -> set[str]:
+        """Ids that stay held: still ours, still active, unchanged since they were claimed."""
+        if not held:
+            return set()
+        owner = held[0].lease.owner
+        async with self._database.session() as connection:
+            rows = await connection.fetch(
+                RENEW.format(table=self._table), owner, [each.lease.subject for each in held], self._ttl
+            )
+        found = {row["id"]: (row["lease_epoch"], row["version"], row["state"]) for row in rows}
+        return {
+            each.lease.subject
+            for each in held
+            if found.get(each.lease.subject) == (each.lease.epoch, each.version, "active")
+        }
+
+    async def release(self, lease: Lease) -> None:
+        """Give a lease back; nothing happens when it is no longer ours."""
+        async with self._database.session() as connection:
+            await connection.execute(RELEASE.format(table=self._table), lease.subject, lease.owner, lease.epoch)
+
+    async def leave(self, owner: str) -> None:
+        """Forget a worker that ends, and those that have been silent for ten times the lease's length."""
+        async with self._database.session() as connection:
+            await connection.execute(FORGET_WORKERS, self._ttl * 10, owner)
+
+
+def connection_of(row: Any) -> Connection:
+    """A row of `connections` as a value."""
+    return Connection(
+        id=ConnectionId(row["id"]),
+        customer_id=CustomerId(row["customer_id"]),
+        name=row["name"],
+        connector=row["connector"],
+        settings=row["settings"],
+        state=ConnectionState(row["state"]),
+        poll_every=row["poll_every"],
+        reconcile_every=row["reconcile_every"],
+        cursor=None if row["cursor"] is None else Cursor(row["cursor"]),
+        failures=row["failures"],
+        due_at=row["due_at"],
+        reconcile_due_at=row["reconcile_due_at"],
+        synced=row["synced_at"] is not None,
+        sealed=row["sealed"],
+    )
+
+
+def endpoint_of(row: Any) -> Endpoint:
+    """A row of `endpoints` as a value."""
+    return Endpoint(
+        id=EndpointId(row["id"]),
+        customer_id=row["customer_id"],
+        name=row["name"],
+        url=row["url"],
+        state=EndpointState(row["state"]),
+        event_types=tuple(row["event_types"]),
+        connections=tuple(row["connections"]),
+        at_once=row["at_once"],
+        deadline=row["deadline"],
+        sealed=row["sealed"],
+    )

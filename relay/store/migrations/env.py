@@ -1,0 +1,32 @@
+"""Alembic's entry: plain SQL migrations over asyncpg, one at a time per database."""
+
+import asyncio
+
+from alembic import context
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+MIGRATION_LOCK = 7_269_123
+"""Advisory lock: two workers that start together migrate once."""
+
+
+def _migrate(connection: Connection) -> None:
+    connection.execute(text(f"SELECT pg_advisory_lock({MIGRATION_LOCK})"))
+    connection.commit()
+    context.configure(connection=connection)
+    with context.begin_transaction():
+        context.run_migrations()
+    connection.execute(text(f"SELECT pg_advisory_unlock({MIGRATION_LOCK})"))
+    connection.commit()
+
+
+async def _online() -> None:
+    engine = create_async_engine(context.config.attributes["url"])
+    try:
+        async with engine.connect() as connection:
+            await connection.run_sync(_migrate)
+    finally:
+        await engine.dispose()
+
+
+asyncio.run(_online())

@@ -1,0 +1,189 @@
+"""The outbox: events on their way to Kafka, and back from it as deliveries.
+
+    pending -> published (the broker acknowledged) -> relayed (our own consumer admitted it)
+
+An event that was published and did not come back is published again: a broker that lost data costs a duplicate with
+the same id, never an event.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from relay.domain.admission import Admitted, NewDelivery, OrderRef, Subscription, Told, contiguous, wanted
+from relay.domain.connections import Lease
+from relay.store.database import Database, guard
+from relay.store.orders import SAVE_OUTBOX, OutboxEntry, outbox_columns
+
+if TYPE_CHECKING:
+    import asyncpg
+    from asyncpg.pool import PoolConnectionProxy
+
+TO_PUBLISH = """
+    SELECT position, event_id, stream, state, customer_id, connection_id, remote_id, sequence, type, occurred_at, body
+    FROM outbox WHERE connection_id = $1 AND state = 'pending'
+    UNION ALL
+    SELECT position, event_id, stream, state, customer_id, connection_id, remote_id, sequence, type, occurred_at, body
+    FROM outbox WHERE connection_id = $1 AND state = 'published' AND published_at < now() - $2::interval
+    ORDER BY position LIMIT $3
+"""
+PUBLISHED = """
+    UPDATE outbox SET state = CASE stream WHEN 'changes' THEN 'published' ELSE 'relayed' END, published_at = now()
+    WHERE position = ANY($1::bigint[]) AND state <> 'relayed'
+"""
+REFUSED = "UPDATE outbox SET state = 'published', published_at = now(), problem = $2 WHERE position = $1"
+TOLD = """
+    SELECT position, event_id, customer_id, connection_id, remote_id, sequence, type
+    FROM outbox WHERE event_id = ANY($1::text[]) AND stream = 'changes'
+"""
+TOUCH_ADMITTED = """
+    INSERT INTO admitted (connection_id, remote_id, sequence)
+    SELECT DISTINCT connection_id, remote_id, 0 FROM unnest($1::text[], $2::text[]) AS row(connection_id, remote_id)
+    ORDER BY 1, 2 ON CONFLICT DO NOTHING
+"""
+LOCK_ADMITTED = """
+    SELECT a.connection_id, a.remote_id, a.sequence FROM admitted AS a
+    WHERE (a.connection_id, a.remote_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))
+    ORDER BY a.connection_id, a.remote_id FOR UPDATE
+"""
+SAVE_ADMITTED = """
+    UPDATE admitted AS a SET sequence = row.sequence
+    FROM unnest($1::text[], $2::text[], $3::int[]) AS row(connection_id, remote_id, sequence)
+    WHERE a.connection_id = row.connection_id AND a.remote_id = row.remote_id
+"""
+SUBSCRIPTIONS = "SELECT id, customer_id, event_types, connections FROM endpoints WHERE customer_id = ANY($1::text[])"
+# The lane's last waiting delivery is share-locked: it cannot end between our look and our commit, so whoever ends it
+# later sees what we put behind it. Lanes are locked in order, as the recording of attempts does.
+ADD_DELIVERIES = """
+    WITH new AS (
+        SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[]) AS row(id, endpoint_id, position, lane)
+    ), busy AS (
+        SELECT lanes.endpoint_id, lanes.lane
+        FROM (SELECT DISTINCT endpoint_id, lane FROM new ORDER BY endpoint_id, lane) AS lanes,
+             LATERAL (SELECT 1 FROM deliveries AS d
+                      WHERE d.endpoint_id = lanes.endpoint_id AND d.lane = lanes.lane AND d.state = 'waiting'
+                      ORDER BY d.position DESC LIMIT 1 FOR SHARE) AS last
+    )
+    INSERT INTO deliveries (id, endpoint_id, position, lane, due_at)
+    SELECT new.id, new.endpoint_id, new.position, new.lane,
+           CASE WHEN busy.lane IS NULL
+                 AND row_number() OVER (PARTITION BY new.endpoint_id, new.lane ORDER BY new.position) = 1
+                THEN now() END
+    FROM new LEFT JOIN busy USING (endpoint_id, lane)
+    ON CONFLICT (endpoint_id, position) DO NOTHING
+    RETURNING endpoint_id
+"""
+RELAYED = "UPDATE outbox SET state = 'relayed' WHERE position = ANY($1::bigint[])"
+WAKE = "SELECT pg_notify('relay_deliveries', $1)"
+WAKE_AT_ONCE = 150
+"""Endpoint ids per notification: a payload holds 8,000 bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """One event that waits to be published."""
+
+    position: int
+    event_id: str
+    stream: str
+    customer_id: str
+    connection_id: str
+    remote_id: str
+    sequence: int
+    type: str
+    occurred_at: datetime
+    body: bytes
+
+
+class OutboxStore:
+    """The outbox of one connection, for its runner."""
+
+    def __init__(self, database: Database, stale_after: timedelta) -> None:
+        self._database, self._stale_after = database, stale_after
+
+    async def to_publish(self, lease: Lease, most: int) -> list[OutboxRow]:
+        """Events of this connection to publish now, in order: new ones, and published ones that did not come back."""
+        async with self._database.session() as connection:
+            rows = await connection.fetch(TO_PUBLISH, lease.subject, self._stale_after, most)
+        names = OutboxRow.__slots__
+        return [OutboxRow(**{name: row[name] for name in names}) for row in rows]
+
+    async def save_published(self, lease: Lease, positions: Sequence[int]) -> None:
+        """The broker has these."""
+
+        async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
+            await guard(connection, "connections", lease)
+            await connection.execute(PUBLISHED, list(positions))
+
+        await self._database.transact(work)
+
+    async def save_refused(self, lease: Lease, row: OutboxRow, letter: OutboxEntry, problem: str) -> None:
+        """The broker will never take `row`: a dead letter takes its place on Kafka."""
+
+        async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
+            await guard(connection, "connections", lease)
+            await connection.execute(REFUSED, row.position, problem)
+            await connection.execute(SAVE_OUTBOX, row.customer_id, row.connection_id, *outbox_columns([letter]))
+
+        await self._database.transact(work)
+
+
+class AdmitStore:
+    """Admission: events that came back from Kafka become deliveries."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def admit(self, event_ids: Sequence[str]) -> Admitted:
+        """Insert the deliveries of these events, in order per purchase order, all or nothing.
+
+        An event whose predecessor has not been admitted is left as it is: it is published again, after it.
+        """
+
+        async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> Admitted:
+            told = [Told(**dict(row)) for row in await connection.fetch(TOLD, list(event_ids))]
+            ready, early, reached = contiguous(told, await _lock(connection, told))
+            deliveries = wanted(ready, await _subscriptions(connection, told))
+            await _insert(connection, deliveries)
+            await connection.execute(SAVE_ADMITTED, *_refs(reached), list(reached.values()))
+            await connection.execute(RELAYED, [event.position for event in ready])
+            unknown = set(event_ids) - {event.event_id for event in told}
+            return Admitted(len(ready), len(deliveries), len(early), tuple(sorted(unknown)))
+
+        return await self._database.transact(work)
+
+
+async def _lock(connection: "PoolConnectionProxy[asyncpg.Record]", told: Sequence[Told]) -> dict[OrderRef, int]:
+    refs = _refs(event.order for event in told)
+    await connection.execute(TOUCH_ADMITTED, *refs)
+    rows = await connection.fetch(LOCK_ADMITTED, *refs)
+    return {(row["connection_id"], row["remote_id"]): row["sequence"] for row in rows}
+
+
+def _refs(orders: Iterable[OrderRef]) -> tuple[list[str], list[str]]:
+    pairs = list(orders)
+    return [connection_id for connection_id, _ in pairs], [remote_id for _, remote_id in pairs]
+
+
+async def _subscriptions(connection: "PoolConnectionProxy[asyncpg.Record]", told: Sequence[Told]) -> list[Subscription]:
+    rows = await connection.fetch(SUBSCRIPTIONS, list({event.customer_id for event in told}))
+    return [
+        Subscription(row["id"], row["customer_id"], frozenset(row["event_types"]), frozenset(row["connections"]))
+        for row in rows
+    ]
+
+
+async def _insert(connection: "PoolConnectionProxy[asyncpg.Record]", deliveries: Sequence[NewDelivery]) -> None:
+    if not deliveries:
+        return
+    added = await connection.fetch(
+        ADD_DELIVERIES,
+        [each.id for each in deliveries],
+        [each.endpoint_id for each in deliveries],
+        [each.position for each in deliveries],
+        [each.lane for each in deliveries],
+    )
+    woken = sorted({row["endpoint_id"] for row in added})
+    for start in range(0, len(woken), WAKE_AT_ONCE):
+        await connection.execute(WAKE, ",".join(woken[start : start + WAKE_AT_ONCE]))

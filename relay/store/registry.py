@@ -1,0 +1,208 @@
+"""What people keep: customers, connections, endpoints, and a look at deliveries. One call per command."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+
+from relay.domain.connections import Connection, ConnectionState
+from relay.domain.endpoints import Endpoint, EndpointState
+from relay.domain.errors import AlreadyThere, NotFound, UserError
+from relay.store.database import Database
+from relay.store.leases import connection_of, endpoint_of
+
+ADD_CUSTOMER = "INSERT INTO customers (id, wrapped_key) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING"
+CUSTOMER_KEY = "SELECT wrapped_key FROM customers WHERE id = $1"
+ADD_CONNECTION = """
+    INSERT INTO connections (id, customer_id, name, connector, settings, sealed, poll_every, reconcile_every)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+"""
+SET_CONNECTION = """
+    UPDATE connections SET state = $2, problem = NULL, failures = 0, due_at = now(), version = version + 1
+    WHERE id = $1
+"""
+ADD_ENDPOINT = """
+    INSERT INTO endpoints (id, customer_id, name, url, sealed, event_types, connections, at_once, deadline)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+"""
+SET_ENDPOINT = "UPDATE endpoints SET state = $2, problem = NULL, version = version + 1 WHERE id = $1"
+FIND = """
+    SELECT * FROM {table} WHERE id = $1 OR name = $1 OR customer_id || '/' || name = $1 ORDER BY customer_id, name
+"""
+LIST = "SELECT * FROM {table} ORDER BY customer_id, name"
+REMOVE = "DELETE FROM {table} WHERE id = $1"
+CONNECTION_COUNTS = """
+    SELECT (SELECT count(*) FROM snapshots WHERE connection_id = $1 AND NOT deleted) AS orders,
+           (SELECT count(*) FROM outbox WHERE connection_id = $1 AND stream = 'changes') AS events,
+           (SELECT count(*) FROM outbox WHERE connection_id = $1 AND state = 'pending') AS unpublished,
+           (SELECT count(*) FROM outbox WHERE connection_id = $1 AND stream = 'dead-letters') AS rejected
+"""
+ENDPOINT_COUNTS = """
+    SELECT count(*) FILTER (WHERE state = 'waiting') AS waiting,
+           count(*) FILTER (WHERE state = 'delivered') AS delivered,
+           count(*) FILTER (WHERE state = 'dead') AS dead
+    FROM deliveries WHERE endpoint_id = $1
+"""
+DELIVERIES = """
+    SELECT d.id, d.state, d.attempts, d.last_status, d.last_error, d.due_at, d.created_at, d.done_at, e.name AS endpoint,
+           d.endpoint_id, o.event_id, o.type, o.connection_id, o.remote_id, o.sequence
+    FROM deliveries AS d JOIN outbox AS o USING (position) JOIN endpoints AS e ON e.id = d.endpoint_id
+    WHERE ($1::text IS NULL OR d.endpoint_id = $1) AND ($2::text IS NULL OR d.state = $2)
+      AND ($3::text IS NULL OR o.remote_id = $3) AND ($4::text IS NULL OR d.id = $4)
+    ORDER BY d.position DESC LIMIT $5
+"""
+ATTEMPTS = """
+    SELECT number, started_at, seconds, outcome, status, error, detail, excerpt
+    FROM attempts WHERE delivery_id = $1 ORDER BY id
+"""
+RETRY = """
+    UPDATE deliveries SET state = 'waiting', due_at = now(), done_at = NULL
+    WHERE id = $1 AND (state <> 'waiting' OR due_at IS NOT NULL) RETURNING endpoint_id
+"""
+NOTIFY = "SELECT pg_notify($1, $2)"
+MOST_DELIVERIES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A connection or endpoint as a person sees it: the value, its problem, and counts."""
+
+    subject: Any
+    problem: str | None
+    counts: dict[str, int]
+    seen_at: datetime | None = None
+
+
+class Registry:
+    """Customers, connections and endpoints. Names may be given as id, name, or customer/name."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def customer_key(self, customer_id: str, new_key: bytes | None = None) -> bytes:
+        """The customer's wrapped data key; with `new_key` the customer is made when it is not there.
+
+        Raises:
+            NotFound: no such customer, and no key to make it with.
+        """
+        async with self._database.session() as connection:
+            if new_key is not None:
+                await connection.execute(ADD_CUSTOMER, customer_id, new_key)
+            found = await connection.fetchval(CUSTOMER_KEY, customer_id)
+        if found is None:
+            raise NotFound(f"there is no customer {customer_id!r}")
+        return bytes(found)
+
+    async def add_connection(self, new: Connection) -> None:
+        """Store a connection; workers are woken. Raises AlreadyThere when the customer has one of that name."""
+        await self._add(
+            f"{new.customer_id} already has a connection {new.name!r}: choose another --name",
+            ADD_CONNECTION,
+            (new.id, new.customer_id, new.name, new.connector, new.settings, new.sealed)
+            + (new.poll_every, new.reconcile_every),
+        )
+
+    async def add_endpoint(self, new: Endpoint) -> None:
+        """Store an endpoint; workers are woken. Raises AlreadyThere when the customer has one of that name."""
+        await self._add(
+            f"{new.customer_id} already has an endpoint {new.name!r}: choose another --name",
+            ADD_ENDPOINT,
+            (new.id, new.customer_id, new.name, new.url, new.sealed, list(new.event_types), list(new.connections))
+            + (new.at_once, new.deadline),
+        )
+
+    async def _add(self, taken: str, statement: str, values: Sequence[Any]) -> None:
+        async with self._database.session() as connection:
+            try:
+                await connection.execute(statement, *values)
+            except asyncpg.UniqueViolationError:
+                raise AlreadyThere(taken) from None
+            await connection.execute(NOTIFY, "relay_leases", "")
+
+    async def connection(self, name: str) -> Sighting:
+        """One connection and its counts. Raises NotFound, or UserError when several have that name."""
+        row = await self._find("connections", name)
+        return Sighting(
+            connection_of(row), row["problem"], await self._counts(CONNECTION_COUNTS, row["id"]), row["polled_at"]
+        )
+
+    async def endpoint(self, name: str) -> Sighting:
+        """One endpoint and its counts. Raises NotFound, or UserError when several have that name."""
+        row = await self._find("endpoints", name)
+        return Sighting(endpoint_of(row), row["problem"], await self._counts(ENDPOINT_COUNTS, row["id"]))
+
+    async def connections(self) -> list[Sighting]:
+        """All connections, by customer and name, without counts."""
+        async with self._database.session() as connection:
+            rows = await connection.fetch(LIST.format(table="connections"))
+        return [Sighting(connection_of(row), row["problem"], {}, row["polled_at"]) for row in rows]
+
+    async def endpoints(self) -> list[Sighting]:
+        """All endpoints, by customer and name, without counts."""
+        async with self._database.session() as connection:
+            rows = await connection.fetch(LIST.format(table="endpoints"))
+        return [Sighting(endpoint_of(row), row["problem"], {}) for row in rows]
+
+    async def set_connection(self, connection_id: str, state: ConnectionState) -> None:
+        """Pause or resume; the runner that works on it stops, or another starts."""
+        await self._change(SET_CONNECTION, connection_id, state)
+
+    async def set_endpoint(self, endpoint_id: str, state: EndpointState) -> None:
+        """Enable or disable; what waits goes on waiting."""
+        await self._change(SET_ENDPOINT, endpoint_id, state)
+
+    async def remove(self, table: str, subject_id: str) -> None:
+        """Remove a connection or endpoint with all that belongs to it."""
+        await self._change(REMOVE.format(table=table), subject_id)
+
+    async def deliveries(
+        self, *, endpoint: str | None = None, state: str | None = None, order: str | None = None, most: int = 50
+    ) -> list[dict[str, Any]]:
+        """The latest deliveries, newest first, at most 1,000."""
+        async with self._database.session() as connection:
+            rows = await connection.fetch(DELIVERIES, endpoint, state, order, None, min(most, MOST_DELIVERIES))
+        return [dict(row) for row in rows]
+
+    async def delivery(self, delivery_id: str) -> dict[str, Any]:
+        """One delivery with its attempts. Raises NotFound."""
+        async with self._database.session() as connection:
+            row = await connection.fetchrow(DELIVERIES, None, None, None, delivery_id, 1)
+            attempts = await connection.fetch(ATTEMPTS, delivery_id)
+        if row is None:
+            raise NotFound(f"there is no delivery {delivery_id!r}: see `relay deliveries list`")
+        return {**dict(row), "attempts_made": [dict(each) for each in attempts]}
+
+    async def retry(self, delivery_id: str) -> None:
+        """Send a delivery now, whatever became of it. One that waits behind another of its order keeps its turn."""
+        async with self._database.session() as connection:
+            endpoint = await connection.fetchval(RETRY, delivery_id)
+            if endpoint is not None:
+                await connection.execute(NOTIFY, "relay_deliveries", endpoint)
+                return
+        found = await self.delivery(delivery_id)
+        raise UserError(
+            f"{delivery_id} waits behind an earlier event of order {found['remote_id']!r}: retry that one first"
+        )
+
+    async def _find(self, table: str, name: str) -> "asyncpg.Record":
+        async with self._database.session() as connection:
+            rows = await connection.fetch(FIND.format(table=table), name)
+        noun = table[:-1]
+        if not rows:
+            raise NotFound(f"there is no {noun} {name!r}: see `relay {table} list`")
+        if len(rows) > 1:
+            full = ", ".join(f"{row['customer_id']}/{row['name']}" for row in rows)
+            raise UserError(f"several customers have a {noun} {name!r}; say which: {full}")
+        return rows[0]
+
+    async def _counts(self, statement: str, subject_id: str) -> dict[str, int]:
+        async with self._database.session() as connection:
+            row = await connection.fetchrow(statement, subject_id)
+        return dict(row or {})
+
+    async def _change(self, statement: str, *values: object) -> None:
+        async with self._database.session() as connection:
+            await connection.execute(statement, *values)
+            await connection.execute(NOTIFY, "relay_leases", "")
