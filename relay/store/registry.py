@@ -1,6 +1,5 @@
 """What people keep: customers, connections, endpoints, and a look at deliveries. One call per command."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -46,8 +45,8 @@ ENDPOINT_COUNTS = """
     FROM deliveries WHERE endpoint_id = $1
 """
 DELIVERIES = """
-    SELECT d.id, d.state, d.attempts, d.last_status, d.last_error, d.due_at, d.created_at, d.done_at, e.name AS endpoint,
-           d.endpoint_id, o.event_id, o.type, o.connection_id, o.remote_id, o.sequence
+    SELECT d.id, d.state, d.attempts, d.last_status, d.last_error, d.due_at, d.created_at, d.done_at,
+           e.name AS endpoint, d.endpoint_id, o.event_id, o.type, o.connection_id, o.remote_id, o.sequence
     FROM deliveries AS d JOIN outbox AS o USING (position) JOIN endpoints AS e ON e.id = d.endpoint_id
     WHERE ($1::text IS NULL OR d.endpoint_id = $1) AND ($2::text IS NULL OR d.state = $2)
       AND ($3::text IS NULL OR o.remote_id = $3) AND ($4::text IS NULL OR d.id = $4)
@@ -100,8 +99,8 @@ class Registry:
         await self._add(
             f"{new.customer_id} already has a connection {new.name!r}: choose another --name",
             ADD_CONNECTION,
-            (new.id, new.customer_id, new.name, new.connector, new.settings, new.sealed)
-            + (new.poll_every, new.reconcile_every),
+            *(new.id, new.customer_id, new.name, new.connector, new.settings, new.sealed),
+            *(new.poll_every, new.reconcile_every),
         )
 
     async def add_endpoint(self, new: Endpoint) -> None:
@@ -109,11 +108,11 @@ class Registry:
         await self._add(
             f"{new.customer_id} already has an endpoint {new.name!r}: choose another --name",
             ADD_ENDPOINT,
-            (new.id, new.customer_id, new.name, new.url, new.sealed, list(new.event_types), list(new.connections))
-            + (new.at_once, new.deadline),
+            *(new.id, new.customer_id, new.name, new.url, new.sealed, list(new.event_types), list(new.connections)),
+            *(new.at_once, new.deadline),
         )
 
-    async def _add(self, taken: str, statement: str, values: Sequence[Any]) -> None:
+    async def _add(self, taken: str, statement: str, *values: Any) -> None:
         async with self._database.session() as connection:
             try:
                 await connection.execute(statement, *values)
