@@ -1,0 +1,1 @@
+"""What connectors are written with: exact JSON, named mapping rules, token logins. Knows no ERP."""

@@ -1,0 +1,135 @@
+"""Mapping as data: which source field feeds which canonical one, by which named rule.
+
+    Rule("lines[].quantity", "C7_QUANT", quantity(2)) ... mapped(rules, record) -> {"quantity": Decimal("100")}
+                                                          capabilities(name, rules)   the field mapping page
+
+A rule reads one source value; where none fits, `derived` says in words how the connector makes the field, and its
+code does. A value that a rule cannot read raises RecordRejected naming the source field, never the value.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from relay.domain.capabilities import Capabilities, FieldCapability
+from relay.domain.errors import RecordRejected
+from relay.domain.orders import Line, PurchaseOrder
+
+FieldType = Literal["text", "amount", "date", "datetime", "boolean", "code", "object"]
+LINES: Final = "lines[]."
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A named way to read one source value; `read` raises ValueError for what it cannot read."""
+
+    name: str
+    type: FieldType
+    read: Callable[[Any], Any]
+    decimals: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One canonical field: `path` (lines as `lines[].quantity`), its source field, how it is read, its length."""
+
+    path: str
+    source: str
+    reader: Reader
+    length: int | None = None
+
+
+def derived(words: str, type: FieldType = "text") -> Reader:  # noqa: A002 - the capability's own name
+    """A field that the connector's code makes from several values; `words` say how."""
+    return Reader(words, type, read=lambda value: value)
+
+
+def mapped(rules: Iterable[Rule], record: Mapping[str, Any], *, remote_id: str) -> dict[str, Any]:
+    """The canonical fields of one record, nested; fields that the record does not hold are left out.
+
+    Raises RecordRejected.
+    """
+    fields: dict[str, Any] = {}
+    for rule in rules:
+        if rule.source in record:
+            _place(fields, rule.path.removeprefix(LINES), _value(rule, record[rule.source], remote_id))
+    return fields
+
+
+def built(fields: Mapping[str, Any], *, remote_id: str, sources: Mapping[str, str]) -> PurchaseOrder:
+    """The order of these canonical fields; raises RecordRejected naming the source field that is wrong."""
+    try:
+        return PurchaseOrder.model_validate(fields)
+    except ValidationError as error:
+        # Not `from error`: its text quotes the ERP's values, which belong in no log.
+        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        path = path_of(first["loc"])
+        raise RecordRejected(f"{path}: {first['msg']}", field=sources.get(path, path), remote_id=remote_id) from None
+
+
+def path_of(place: Sequence[str | int]) -> str:
+    """A pydantic location as a canonical path: `("lines", 0, "quantity")` -> `lines[].quantity`."""
+    path = ""
+    for step in place:
+        path += "[]" if isinstance(step, int) else f".{step}" if path else step
+    return path
+
+
+def capabilities(connector: str, rules: Sequence[Rule], *, hidden: frozenset[str] = frozenset()) -> Capabilities:
+    """What is known of every canonical field: the mapped ones, then those that this system cannot give.
+
+    `hidden` are source fields that the ERP keeps back from this user.
+    """
+    known = [
+        FieldCapability(
+            path=rule.path,
+            source=rule.source,
+            rule=rule.reader.name,
+            type=rule.reader.type,
+            max_length=rule.length,
+            decimals=rule.reader.decimals,
+            readable=rule.source not in hidden,
+        )
+        for rule in rules
+    ]
+    covered = {rule.path for rule in rules}
+    missing = [
+        FieldCapability(path=path, readable=False)
+        for path in canonical_paths()
+        if not any(path == each or each.startswith((f"{path}.", f"{path}[].")) for each in covered)
+    ]
+    return Capabilities(connector=connector, fields=(*known, *missing))
+
+
+def canonical_paths() -> tuple[str, ...]:
+    """Every field of the canonical order that an ERP may give, parts of objects included."""
+    own = {"remote_id", "remote_was_deleted", "field_presence", "raw", "lines", "custom_fields"}
+    header = tuple(
+        path for name in PurchaseOrder.model_fields if name not in own for path in _paths(PurchaseOrder, name)
+    )
+    lines = tuple(f"{LINES}{path}" for name in Line.model_fields if name not in own for path in _paths(Line, name))
+    return header + lines
+
+
+def _paths(model: type[BaseModel], name: str) -> tuple[str, ...]:
+    kinds = (model.model_fields[name].annotation, *get_args(model.model_fields[name].annotation))
+    for kind in kinds:
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return tuple(f"{name}.{part}" for part in kind.model_fields)
+    return (name,)
+
+
+def _value(rule: Rule, value: Any, remote_id: str) -> Any:
+    try:
+        return rule.reader.read(value)
+    except ValueError as error:
+        raise RecordRejected(f"{rule.source}: {error}", field=rule.source, remote_id=remote_id) from None
+
+
+def _place(fields: dict[str, Any], path: str, value: Any) -> None:
+    *parents, last = path.split(".")
+    for step in parents:
+        fields = fields.setdefault(step, {})
+    fields[last] = value
