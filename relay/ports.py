@@ -1,17 +1,27 @@
-"""The borders between rooms: what a connector is, and what a page of its orders holds."""
+"""The borders between rooms: what a connector is, and what the stages ask of store, Kafka and sender."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import BaseModel
 
+from relay.domain.admission import Admitted
 from relay.domain.capabilities import Capabilities
-from relay.domain.connections import Cursor
+from relay.domain.connections import Connection, Cursor, Lease, Polled
+from relay.domain.deliveries import Answer, Attempt, Delivery
+from relay.domain.events import Snapshot
+from relay.domain.messages import Message, Published
 from relay.domain.orders import PurchaseOrder
 
 if TYPE_CHECKING:
     import httpx
+
+Clock = Callable[[], datetime]
+"""The time now, in UTC."""
+Dice = Callable[[], float]
+"""Chance, from 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +95,174 @@ class ConnectorKind:
     build: "Callable[[Any, Any, httpx.AsyncClient], Connector]"
     """(settings, credentials, client) -> connector. The client is the polite one: its transport paces, retries reads
     and maps errors; the connector adds its own `auth`, base URL and headers per request."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxEntry:
+    """One event to be published: `stream` is "changes" or "dead-letters", `problem` why it is a dead letter."""
+
+    event_id: str
+    stream: str
+    remote_id: str
+    sequence: int
+    type: str
+    occurred_at: datetime
+    body: bytes
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """One event that waits to be published."""
+
+    position: int
+    event_id: str
+    stream: str
+    customer_id: str
+    connection_id: str
+    remote_id: str
+    sequence: int
+    type: str
+    occurred_at: datetime
+    body: bytes
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """Heads of lanes that are due, and when the next one will be (None: nothing waits for a time)."""
+
+    due: tuple[Delivery, ...]
+    next_due: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A subject under a new lease. `version` counts its changes by people: a runner ends when it moves."""
+
+    lease: Lease
+    version: int
+    subject: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """Subjects still held, and those of them that people changed: their runners end and start anew."""
+
+    held: frozenset[str]
+    changed: frozenset[str]
+
+
+class Leasing(Protocol):
+    """Leases over connections or endpoints. Times are the store's own."""
+
+    async def share(self, owner: str) -> int:
+        """Say that `owner` lives; how many subjects are its fair share, rounded up."""
+        ...
+
+    async def claim(self, owner: str, most: int) -> list[Claimed]:
+        """Up to `most` free subjects, now held by `owner`."""
+        ...
+
+    async def renew(self, held: Sequence[Claimed]) -> Renewed:
+        """Keep these for another term; what is in neither set has been lost."""
+        ...
+
+    async def release(self, lease: Lease) -> None:
+        """Give a lease back; nothing happens when it is no longer ours."""
+        ...
+
+    async def leave(self, owner: str) -> None:
+        """Forget a worker that ends."""
+        ...
+
+
+class Orders(Protocol):
+    """Snapshots, outbox and cursor of connections. Every write names a lease and raises LeaseLost without it."""
+
+    async def snapshots(self, connection_id: str, remote_ids: Sequence[str]) -> dict[str, Snapshot]:
+        """The last told states of these orders, by remote id."""
+        ...
+
+    async def save_page(
+        self,
+        lease: Lease,
+        origin: Connection,
+        snapshots: Sequence[Snapshot],
+        entries: Sequence[OutboxEntry],
+        cursor: Cursor | None,
+    ) -> None:
+        """New snapshots, their events and the cursor (None: unchanged), all or nothing."""
+        ...
+
+    async def save_polled(self, lease: Lease, polled: Polled) -> None:
+        """How a poll ended and when the next is due."""
+        ...
+
+    async def alive(self, connection_id: str) -> set[str]:
+        """Remote ids of all orders that are not known to be deleted."""
+        ...
+
+    async def save_missing(self, lease: Lease, remote_ids: Sequence[str]) -> dict[str, int]:
+        """Count one more full pass without these orders, and none for all others; passes missed so far, by id."""
+        ...
+
+    async def save_reconciled(self, lease: Lease, *, problem: str | None, due_at: datetime) -> None:
+        """A full pass ended: when the next is due, and what people should know (None: nothing)."""
+        ...
+
+
+class Outbox(Protocol):
+    """The outbox of one connection. Every write names a lease and raises LeaseLost without it."""
+
+    async def to_publish(self, lease: Lease, most: int) -> list[OutboxRow]:
+        """Events to publish now, in order: new ones, and published ones that did not come back."""
+        ...
+
+    async def save_published(self, lease: Lease, positions: Sequence[int]) -> None:
+        """The broker has these."""
+        ...
+
+    async def save_refused(self, lease: Lease, row: OutboxRow, letter: OutboxEntry) -> None:
+        """The broker will never take `row`: a dead letter takes its place on Kafka."""
+        ...
+
+
+class Admissions(Protocol):
+    """Events that came back from Kafka become deliveries."""
+
+    async def admit(self, event_ids: Sequence[str]) -> Admitted:
+        """Insert the deliveries of these events, in order per purchase order, all or nothing."""
+        ...
+
+
+class Deliveries(Protocol):
+    """Deliveries of endpoints. Every write names a lease and raises LeaseLost without it."""
+
+    async def heads(self, endpoint_id: str, most: int) -> Heads:
+        """Up to `most` heads that are due, longest due first."""
+        ...
+
+    async def record(self, lease: Lease, attempts: Sequence[Attempt]) -> tuple[Delivery, ...]:
+        """Store attempts and what follows from them; the next heads of the lanes that may go on."""
+        ...
+
+    async def disable(self, lease: Lease, problem: str) -> None:
+        """Send nothing more to this endpoint until a person enables it."""
+        ...
+
+
+class Publishing(Protocol):
+    """A producer of messages."""
+
+    async def publish(self, messages: Sequence[Message]) -> Published:
+        """Send in the given order; how many of the first are acknowledged, and why not more."""
+        ...
+
+
+class Sending(Protocol):
+    """A client of one URL."""
+
+    async def send(self, headers: Mapping[str, str], body: bytes) -> Answer:
+        """POST `body`; whatever happens is an answer."""
+        ...

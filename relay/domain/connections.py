@@ -29,6 +29,17 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
+class Polled:
+    """How a poll ended: `failures` in a row (0: it went well), the problem, what people should know, the next time."""
+
+    state: ConnectionState
+    due_at: datetime
+    failures: int = 0
+    problem: str | None = None
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Connection:
     """One customer's ERP as a runner needs it; credentials stay sealed."""
 

@@ -1,12 +1,11 @@
 """What an endpoint runner reads and writes: the heads of its lanes, and what came of their attempts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from relay.domain.connections import Lease
 from relay.domain.deliveries import Attempt, Delivery, DeliveryId, DeliveryState, Outcome
+from relay.ports import Heads
 from relay.store.database import Database, guard
 
 if TYPE_CHECKING:
@@ -45,14 +44,6 @@ PROMOTE = """
     RETURNING d.id, o.event_id, d.lane, d.position, d.due_at, d.attempts, o.body
 """
 DISABLE = "UPDATE endpoints SET state = 'disabled', problem = $2, version = version + 1 WHERE id = $1"
-
-
-@dataclass(frozen=True, slots=True)
-class Heads:
-    """Heads of lanes that are due, and when the next one will be (None: nothing waits for a time)."""
-
-    due: tuple[Delivery, ...]
-    next_due: datetime | None
 
 
 class DeliveryStore:

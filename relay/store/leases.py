@@ -5,12 +5,13 @@
 Times are the database's, so workers' clocks need not agree.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
 from relay.domain.connections import Connection, ConnectionId, ConnectionState, Cursor, CustomerId, Lease
 from relay.domain.endpoints import Endpoint, EndpointId, EndpointState
+from relay.ports import Claimed, Renewed
 from relay.store.database import Database
 
 HEARTBEAT = """
@@ -43,15 +44,6 @@ RELEASE = """
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """A subject under a new lease. `version` counts its changes by people: a runner ends when it moves."""
-
-    lease: Lease
-    version: int
-    subject: Any
-
-
 class LeaseStore:
     """Leases over one table: `connections` or `endpoints`."""
 
@@ -73,21 +65,22 @@ class LeaseStore:
         build = connection_of if self._table == "connections" else endpoint_of
         return [Claimed(Lease(row["id"], owner, row["lease_epoch"]), row["version"], build(row)) for row in rows]
 
-    async def renew(self, held: list[Claimed]) -> set[str]:
-        """Ids that stay held: still ours, still active, unchanged since they were claimed."""
+    async def renew(self, held: Sequence[Claimed]) -> Renewed:
+        """Keep these for another term; what is in neither set has been lost."""
         if not held:
-            return set()
-        owner = held[0].lease.owner
+            return Renewed(frozenset(), frozenset())
         async with self._database.session() as connection:
             rows = await connection.fetch(
-                RENEW.format(table=self._table), owner, [each.lease.subject for each in held], self._ttl
+                RENEW.format(table=self._table), held[0].lease.owner, [each.lease.subject for each in held], self._ttl
             )
-        found = {row["id"]: (row["lease_epoch"], row["version"], row["state"]) for row in rows}
-        return {
-            each.lease.subject
-            for each in held
-            if found.get(each.lease.subject) == (each.lease.epoch, each.version, "active")
+        found = {(row["id"], row["lease_epoch"]): (row["version"], row["state"]) for row in rows}
+        ours = {each.lease.subject: each for each in held if (each.lease.subject, each.lease.epoch) in found}
+        same = {
+            subject
+            for subject, each in ours.items()
+            if found[subject, each.lease.epoch] == (each.version, ConnectionState.ACTIVE)
         }
+        return Renewed(held=frozenset(same), changed=frozenset(ours.keys() - same))
 
     async def release(self, lease: Lease) -> None:
         """Give a lease back; nothing happens when it is no longer ours."""

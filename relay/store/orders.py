@@ -1,14 +1,14 @@
 """What a connection runner reads and writes: snapshots, the outbox and the cursor, one transaction per page."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 import orjson
 
-from relay.domain.connections import Connection, ConnectionState, Cursor, Lease
+from relay.domain.connections import Connection, Cursor, Lease, Polled
 from relay.domain.events import Snapshot
+from relay.ports import OutboxEntry
 from relay.store.database import Database, guard
 
 if TYPE_CHECKING:
@@ -28,15 +28,16 @@ SAVE_SNAPSHOTS = """
         changed_at = excluded.changed_at, missing_passes = 0
 """
 SAVE_OUTBOX = """
-    INSERT INTO outbox (event_id, stream, customer_id, connection_id, remote_id, sequence, type, occurred_at, body)
-    SELECT event_id, stream, $1, $2, remote_id, sequence, type, occurred_at, body
-    FROM unnest($3::text[], $4::text[], $5::text[], $6::int[], $7::text[], $8::timestamptz[], $9::bytea[])
-         WITH ORDINALITY AS row(event_id, stream, remote_id, sequence, type, occurred_at, body, ordinal)
+    INSERT INTO outbox (event_id, stream, customer_id, connection_id, remote_id, sequence, type, occurred_at, body,
+                        problem)
+    SELECT event_id, stream, $1, $2, remote_id, sequence, type, occurred_at, body, problem
+    FROM unnest($3::text[], $4::text[], $5::text[], $6::int[], $7::text[], $8::timestamptz[], $9::bytea[], $10::text[])
+         WITH ORDINALITY AS row(event_id, stream, remote_id, sequence, type, occurred_at, body, problem, ordinal)
     ORDER BY ordinal ON CONFLICT (event_id) DO NOTHING
 """
 SAVE_CURSOR = "UPDATE connections SET cursor = $2 WHERE id = $1"
 POLLED = """
-    UPDATE connections SET state = $2, problem = $3, failures = $4, due_at = $5,
+    UPDATE connections SET state = $2, problem = $3, failures = $4, due_at = $5, notices = $6,
         polled_at = CASE WHEN $4 = 0 THEN now() ELSE polled_at END,
         synced_at = CASE WHEN $4 = 0 THEN coalesce(synced_at, now()) ELSE synced_at END
     WHERE id = $1
@@ -48,19 +49,6 @@ MISSED = """
     WHERE connection_id = $1 AND (missing_passes > 0 OR remote_id = ANY($2::text[]))
     RETURNING remote_id, missing_passes
 """
-
-
-@dataclass(frozen=True, slots=True)
-class OutboxEntry:
-    """One event to be published: `stream` is "changes" or "dead-letters"."""
-
-    event_id: str
-    stream: str
-    remote_id: str
-    sequence: int
-    type: str
-    occurred_at: datetime
-    body: bytes
 
 
 class OrderStore:
@@ -97,14 +85,20 @@ class OrderStore:
 
         await self._database.transact(work)
 
-    async def save_polled(
-        self, lease: Lease, state: ConnectionState, *, problem: str | None, failures: int, due_at: datetime
-    ) -> None:
-        """How a poll ended (`failures` 0: well) and when the next is due."""
+    async def save_polled(self, lease: Lease, polled: Polled) -> None:
+        """How a poll ended and when the next is due."""
 
         async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
             await guard(connection, "connections", lease)
-            await connection.execute(POLLED, lease.subject, state, problem, failures, due_at)
+            await connection.execute(
+                POLLED,
+                lease.subject,
+                polled.state,
+                polled.problem,
+                polled.failures,
+                polled.due_at,
+                list(polled.notices),
+            )
 
         await self._database.transact(work)
 
@@ -167,4 +161,5 @@ def outbox_columns(entries: Sequence[OutboxEntry]) -> tuple[list[object], ...]:
         [each.type for each in entries],
         [each.occurred_at for each in entries],
         [each.body for each in entries],
+        [each.problem for each in entries],
     )

@@ -7,24 +7,26 @@ the same id, never an event.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from relay.domain.admission import Admitted, NewDelivery, OrderRef, Subscription, Told, contiguous, wanted
 from relay.domain.connections import Lease
+from relay.ports import OutboxEntry, OutboxRow
 from relay.store.database import Database, guard
-from relay.store.orders import SAVE_OUTBOX, OutboxEntry, outbox_columns
+from relay.store.orders import SAVE_OUTBOX, outbox_columns
 
 if TYPE_CHECKING:
     import asyncpg
     from asyncpg.pool import PoolConnectionProxy
 
 TO_PUBLISH = """
-    SELECT position, event_id, stream, state, customer_id, connection_id, remote_id, sequence, type, occurred_at, body
+    SELECT position, event_id, stream, state, customer_id, connection_id, remote_id, sequence, type, occurred_at,
+           body, problem
     FROM outbox WHERE connection_id = $1 AND state = 'pending'
     UNION ALL
-    SELECT position, event_id, stream, state, customer_id, connection_id, remote_id, sequence, type, occurred_at, body
+    SELECT position, event_id, stream, state, customer_id, connection_id, remote_id, sequence, type, occurred_at,
+           body, problem
     FROM outbox WHERE connection_id = $1 AND state = 'published' AND published_at < now() - $2::interval
     ORDER BY position LIMIT $3
 """
@@ -80,22 +82,6 @@ WAKE_AT_ONCE = 150
 """Endpoint ids per notification: a payload holds 8,000 bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class OutboxRow:
-    """One event that waits to be published."""
-
-    position: int
-    event_id: str
-    stream: str
-    customer_id: str
-    connection_id: str
-    remote_id: str
-    sequence: int
-    type: str
-    occurred_at: datetime
-    body: bytes
-
-
 class OutboxStore:
     """The outbox of one connection, for its runner."""
 
@@ -118,12 +104,12 @@ class OutboxStore:
 
         await self._database.transact(work)
 
-    async def save_refused(self, lease: Lease, row: OutboxRow, letter: OutboxEntry, problem: str) -> None:
+    async def save_refused(self, lease: Lease, row: OutboxRow, letter: OutboxEntry) -> None:
         """The broker will never take `row`: a dead letter takes its place on Kafka."""
 
         async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
             await guard(connection, "connections", lease)
-            await connection.execute(REFUSED, row.position, problem)
+            await connection.execute(REFUSED, row.position, letter.problem)
             await connection.execute(SAVE_OUTBOX, row.customer_id, row.connection_id, *outbox_columns([letter]))
 
         await self._database.transact(work)

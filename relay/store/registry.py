@@ -72,6 +72,7 @@ class Sighting:
     problem: str | None
     counts: dict[str, int]
     seen_at: datetime | None = None
+    notices: tuple[str, ...] = ()
 
 
 class Registry:
@@ -124,7 +125,11 @@ class Registry:
         """One connection and its counts. Raises NotFound, or UserError when several have that name."""
         row = await self._find("connections", name)
         return Sighting(
-            connection_of(row), row["problem"], await self._counts(CONNECTION_COUNTS, row["id"]), row["polled_at"]
+            connection_of(row),
+            row["problem"],
+            await self._counts(CONNECTION_COUNTS, row["id"]),
+            row["polled_at"],
+            tuple(row["notices"]),
         )
 
     async def endpoint(self, name: str) -> Sighting:

@@ -28,6 +28,7 @@ CREATE TABLE connections (
     sealed            bytea NOT NULL,
     state             text NOT NULL DEFAULT 'active',
     problem           text,
+    notices           text[] NOT NULL DEFAULT '{}',
     poll_every        interval NOT NULL,
     reconcile_every   interval NOT NULL,
     cursor            text,

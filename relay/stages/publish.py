@@ -1,0 +1,107 @@
+"""Publish: the outbox of one connection, in order, to its topics.
+
+    pending -> changes topic + state topic -> published        dead letters -> dead-letters topic -> done
+
+Only what the broker acknowledged without a gap is marked; the rest is published again, with the same ids.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import orjson
+import structlog
+
+from relay.domain.cloudevents import cloudevent_headers
+from relay.domain.connections import Lease
+from relay.domain.dead_letters import dead_letter_headers
+from relay.domain.errors import Transient
+from relay.domain.messages import Message, MessageRefused, Reason
+from relay.domain.orders import order_key
+from relay.ports import Admissions, Outbox, OutboxEntry, OutboxRow, Publishing
+
+log = structlog.get_logger()
+
+MOST = 500
+"""Rows per round: what measured best between the producer's batches and a transaction's length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Destinations:
+    """Topic names."""
+
+    changes: str
+    state: str
+    dead_letters: str
+
+
+@dataclass
+class Publish:
+    """One connection's outbox on its way to Kafka."""
+
+    lease: Lease
+    outbox: Outbox
+    publisher: Publishing
+    admissions: Admissions
+    topics: Destinations
+
+    async def run_once(self) -> int:
+        """One round; how many events the broker took.
+
+        Raises:
+            Transient: the broker is not there; what it took before is marked.
+            LeaseLost: another worker publishes this outbox now.
+        """
+        rows = await self.outbox.to_publish(self.lease, MOST)
+        if not rows:
+            return 0
+        messages = [self._messages(row) for row in rows]
+        published = await self.publisher.publish([each for some in messages for each in some])
+        ends = accumulate(len(some) for some in messages)
+        done = [row for row, end in zip(rows, ends, strict=True) if end <= published.acknowledged]
+        if done:
+            await self.outbox.save_published(self.lease, [row.position for row in done])
+            log.info("event.published", connection=self.lease.subject, events=len(done), last=done[-1].event_id)
+        match published.error:
+            case MessageRefused() as refused:
+                await self._put_aside(rows[len(done)], refused)
+            case Transient() as error:
+                raise error
+        return len(done)
+
+    def _messages(self, row: OutboxRow) -> tuple[Message, ...]:
+        key = order_key(row.connection_id, row.remote_id).encode()
+        if row.stream == "dead-letters":
+            headers = dead_letter_headers(
+                (), reason=Reason(row.type), detail=row.problem or "", topic=row.connection_id, partition=-1, offset=-1
+            )
+            return (Message(self.topics.dead_letters, key, row.body, headers),)
+        order: dict[str, Any] = orjson.loads(row.body)["data"]["order"]
+        headers = cloudevent_headers(
+            id=row.event_id,
+            source=f"/relay/connections/{row.connection_id}",
+            type=row.type,
+            time=row.occurred_at,
+            subject=order["id"],
+            extensions={"sequence": str(row.sequence), "partitionkey": key.decode()},
+        )
+        state = None if order["remote_was_deleted"] else orjson.dumps(order)
+        return Message(self.topics.changes, key, row.body, headers), Message(self.topics.state, key, state, headers)
+
+    async def _put_aside(self, row: OutboxRow, refused: MessageRefused) -> None:
+        """Kafka can never take it: a dead letter says so there, and endpoints get it all the same."""
+        note = {"event_id": row.event_id, "type": row.type, "bytes": len(row.body), "problem": str(refused)}
+        letter = OutboxEntry(
+            event_id="ref_" + hashlib.sha256(row.event_id.encode()).hexdigest()[:32],
+            stream="dead-letters",
+            remote_id=row.remote_id,
+            sequence=row.sequence,
+            type=refused.reason,
+            occurred_at=row.occurred_at,
+            body=orjson.dumps(note),
+            problem=str(refused),
+        )
+        log.error("event.refused", connection=row.connection_id, event=row.event_id, problem=str(refused))
+        await self.outbox.save_refused(self.lease, row, letter)
+        await self.admissions.admit([row.event_id])
