@@ -8,6 +8,7 @@ code does. A value that a rule cannot read raises RecordRejected naming the sour
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
@@ -95,22 +96,25 @@ def capabilities(connector: str, rules: Sequence[Rule], *, hidden: frozenset[str
         for rule in rules
     ]
     covered = {rule.path for rule in rules}
-    missing = [
-        FieldCapability(path=path, readable=False)
-        for path in canonical_paths()
-        if not any(path == each or each.startswith((f"{path}.", f"{path}[].")) for each in covered)
-    ]
-    return Capabilities(connector=connector, fields=(*known, *missing))
-
-
-def canonical_paths() -> tuple[str, ...]:
-    """Every field of the canonical order that an ERP may give, parts of objects included."""
-    own = {"remote_id", "remote_was_deleted", "field_presence", "raw", "lines", "custom_fields"}
-    header = tuple(
-        path for name in PurchaseOrder.model_fields if name not in own for path in _paths(PurchaseOrder, name)
+    missing = (
+        *_uncovered(PurchaseOrder, covered, "", {"lines", *_RELAYS_OWN}),
+        *_uncovered(Line, covered, LINES, _RELAYS_OWN),
     )
-    lines = tuple(f"{LINES}{path}" for name in Line.model_fields if name not in own for path in _paths(Line, name))
-    return header + lines
+    return Capabilities(
+        connector=connector, fields=(*known, *(FieldCapability(path=path, readable=False) for path in missing))
+    )
+
+
+_RELAYS_OWN: Final = frozenset({"remote_id", "remote_was_deleted", "field_presence", "raw", "custom_fields"})
+"""Always there, made by the connector or by relay."""
+
+
+def _uncovered(model: type[BaseModel], covered: AbstractSet[str], prefix: str, own: AbstractSet[str]) -> Iterable[str]:
+    """Paths of the model that no rule feeds; an object of which nothing is fed is one path."""
+    for name in model.model_fields:
+        parts = {f"{prefix}{path}" for path in _paths(model, name)}
+        if name not in own:
+            yield from sorted(parts - covered) if parts & covered else (f"{prefix}{name}",)
 
 
 def _paths(model: type[BaseModel], name: str) -> tuple[str, ...]:
