@@ -1,1 +1,7 @@
-"""One ERP dialect per file: translation only. Retries, limits and storage belong to others."""
+"""The registry: every ERP that relay speaks, one line each."""
+
+from relay.connectors.protheus import PROTHEUS
+from relay.connectors.tryton import TRYTON
+from relay.ports import ConnectorKind
+
+CONNECTORS: dict[str, ConnectorKind] = {kind.name: kind for kind in (PROTHEUS, TRYTON)}

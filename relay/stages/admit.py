@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from relay import metrics
 from relay.domain.cloudevents import CloudEvent, read_cloudevent
 from relay.domain.dead_letters import dead_letter_headers
 from relay.domain.errors import Unavailable
@@ -59,6 +60,8 @@ class Admit:
             for event_id in admitted.unknown
         ]
         await self._bury(letters)
+        metrics.EVENTS_ADMITTED.inc(admitted.events)
+        metrics.DEAD_LETTERS.inc(len(letters))
         log.info(
             "events.admitted",
             events=admitted.events,

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from relay import metrics
 from relay.domain.connections import Lease
 from relay.domain.deliveries import Answer, Attempt, Delivery, Outcome
 from relay.domain.endpoints import Endpoint
@@ -125,6 +126,8 @@ class Deliver:
         answer = await self.sender.send(headers, delivery.body)
         ended_at = self.clock()
         attempt = self._judged(delivery, answer, started_at, ended_at)
+        metrics.ATTEMPTS.labels(attempt.outcome).inc()
+        metrics.ATTEMPT_SECONDS.observe(attempt.seconds)
         log.info(
             "delivery.attempted",
             endpoint=self.endpoint.id,

@@ -15,6 +15,7 @@ from typing import Protocol
 
 import structlog
 
+from relay import metrics
 from relay.domain.errors import LeaseLost, RelayError, Transient
 from relay.ports import Claimed, Leasing
 
@@ -109,6 +110,7 @@ class KeepLeases:
         if len(self.held) < share:
             for claimed in await self.store.claim(self.owner, share - len(self.held)):
                 self._begin(claimed)
+        metrics.LEASES.labels(self.kind).set(len(self.held))
         return len(self.held)
 
     def _begin(self, claimed: Claimed) -> None:

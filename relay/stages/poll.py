@@ -12,6 +12,7 @@ from datetime import timedelta
 
 import structlog
 
+from relay import metrics
 from relay.domain.changes import ChangeKind
 from relay.domain.connections import Connection, ConnectionState, Cursor, Lease, Polled
 from relay.domain.errors import CredentialsRefused, Permanent, Transient
@@ -78,6 +79,7 @@ class Poll:
                 notices=tuple(notices)[:MOST_NOTICES],
             )
         await self.store.save_polled(self.lease, polled)
+        metrics.POLLS.labels("failed" if polled.failures else "well").inc()
         log.info(
             "connection.polled",
             connection=self.connection.id,
@@ -95,6 +97,8 @@ class Poll:
         letters = [self._letter(rejected) for rejected in page.rejected]
         await self.store.save_page(self.lease, self.connection, snapshots, [*entries, *letters], page.cursor)
         self.cursor = page.cursor
+        metrics.EVENTS_MADE.inc(len(entries))
+        metrics.RECORDS_REJECTED.inc(len(letters))
         if entries or letters:
             self.saved()
         return len(entries)

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 import structlog
 
+from relay import metrics
 from relay.domain.cloudevents import cloudevent_headers
 from relay.domain.connections import Lease
 from relay.domain.dead_letters import dead_letter_headers
@@ -62,6 +63,7 @@ class Publish:
         done = [row for row, end in zip(rows, ends, strict=True) if end <= published.acknowledged]
         if done:
             await self.outbox.save_published(self.lease, [row.position for row in done])
+            metrics.EVENTS_PUBLISHED.inc(len(done))
             log.info("event.published", connection=self.lease.subject, events=len(done), last=done[-1].event_id)
         match published.error:
             case MessageRefused() as refused:

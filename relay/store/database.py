@@ -38,6 +38,11 @@ class Database:
             async with self._pool.acquire() as connection:
                 yield connection
 
+    async def ping(self) -> None:
+        """Return when PostgreSQL answers, or raise Unavailable."""
+        async with self.session() as connection:
+            await connection.execute("SELECT 1")
+
     async def transact(self, work: "Callable[[PoolConnectionProxy[asyncpg.Record]], Awaitable[Answer]]") -> Answer:
         """`work` in one transaction, run again when it met a deadlock; so it must only touch the database."""
         for _ in range(ATTEMPTS - 1):

@@ -1,0 +1,93 @@
+"""The HTTP side of a process: health, metrics and the event catalogue. Nothing here needs or gives a secret.
+
+/health/live   the process answers            /metrics       Prometheus
+/health/ready  what it stands on answers      /v1/catalogue  JSON Schemas of every event
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from fastapi import FastAPI, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from relay import __version__
+from relay.domain.errors import RelayError, UserError
+from relay.domain.events import EVENT_TYPES, ChangeEvent
+from relay.domain.orders import OrderDocument
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+Check = Callable[[], Awaitable[None]]
+"""Returns when a part answers; raises a RelayError that says why it does not."""
+
+
+def application(checks: Mapping[str, Check]) -> FastAPI:
+    """The HTTP application of a process that stands on the checked parts."""
+    app = FastAPI(title="relay", version=__version__, description="Health, metrics and the event catalogue.")
+
+    @app.get("/health/live", summary="The process answers")
+    async def live() -> dict[str, str]:
+        return {"status": "live", "version": __version__}
+
+    @app.get("/health/ready", summary="What the process stands on answers", responses={503: {"description": "Not yet"}})
+    async def ready(response: Response) -> dict[str, Any]:
+        parts = {name: await _state(check) for name, check in checks.items()}
+        well = all(state == "ok" for state in parts.values())
+        response.status_code = 200 if well else 503
+        return {"status": "ready" if well else "waiting", "parts": parts}
+
+    @app.get("/metrics", summary="Prometheus metrics", response_class=Response)
+    async def metrics() -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/v1/catalogue", summary="Every event type, and the JSON Schemas of what is sent")
+    async def catalogue() -> dict[str, Any]:
+        return {
+            "event_types": EVENT_TYPES,
+            "schemas": {
+                "change-event.v1": ChangeEvent.model_json_schema(mode="serialization"),
+                "purchase-order.v1": OrderDocument.model_json_schema(mode="serialization"),
+            },
+        }
+
+    return app
+
+
+async def _state(check: Check) -> str:
+    try:
+        await check()
+    except RelayError as error:
+        return str(error)
+    return "ok"
+
+
+@asynccontextmanager
+async def served(app: FastAPI, host: str, port: int) -> "AsyncIterator[str]":
+    """Serve until the block ends; yields the address, with the port that was taken for port 0.
+
+    Raises:
+        UserError: the address cannot be listened on.
+    """
+    server = _Server(uvicorn.Config(app, host=host, port=port, log_config=None, access_log=False))
+    server.config.load()
+    server.lifespan = server.config.lifespan_class(server.config)
+    try:
+        await server.startup()
+    except SystemExit:
+        raise UserError(f"port {port} on {host} is taken: stop what holds it or set RELAY_HTTP__PORT") from None
+    taken = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield f"http://{host}:{taken}"
+    finally:
+        server.should_exit = True
+        await server.shutdown()
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> "Iterator[None]":
+        # Signals belong to the command, which drains before it stops.
+        yield

@@ -1,0 +1,257 @@
+"""The composition root: settings in, a wired worker out, everything opened in one place and closed in turn.
+
+parts(settings)            -> Parts      database and broker: the given ones, or embedded ones
+worker(settings, parts)    -> Worker     leases, runners, consumer, health
+"""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from faststream.kafka import KafkaBroker
+
+from relay.api.app import application, served
+from relay.connectors import CONNECTORS
+from relay.domain.errors import KeyTrouble, Unavailable, UserError
+from relay.embedded import broker, postgres
+from relay.ports import Claimed
+from relay.runners import ConnectionParts, ConnectionRunner, EndpointParts, EndpointRunner, Opener
+from relay.settings import Settings
+from relay.stages.admit import Admit
+from relay.stages.lease import KeepLeases, Runner
+from relay.stages.poll import Patience
+from relay.stages.publish import Destinations
+from relay.stages.reconcile import Doubt
+from relay.store.database import Database, listen, migrate, opened
+from relay.store.deliveries import DeliveryStore
+from relay.store.leases import LeaseStore
+from relay.store.orders import OrderStore
+from relay.store.outbox import AdmitStore, OutboxStore
+from relay.store.registry import Registry
+from relay.streams import consuming
+from relay.vault.keyring import Keyring, ensure_master_key_file
+from relay.vault.vault import Vault
+from relay.wire.kafka import Capabilities, KafkaAccess, Topics, probe
+from relay.wire.kafka_publisher import Publisher
+from relay.wire.kafka_topics import ensure_topics
+
+log = structlog.get_logger()
+
+LISTEN_AGAIN = 2.0
+"""Seconds before the line that wakes a worker is opened again; until then timers do its work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a worker stands on."""
+
+    database_url: str
+    bootstrap: str
+
+
+def data_directory(settings: Settings) -> Path:
+    """Where the embedded parts keep their data, made when it is not there."""
+    path = settings.data.expanduser().absolute()
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise UserError(f"the data directory {path} cannot be made: {error.strerror}. Set RELAY_DATA") from None
+    return path
+
+
+@asynccontextmanager
+async def database_url(settings: Settings) -> AsyncIterator[str]:
+    """The given database, or the embedded one for as long as the block runs."""
+    if settings.database.url:
+        yield settings.database.url.get_secret_value()
+        return
+    async with postgres(data_directory(settings) / "postgres") as url:
+        yield url
+
+
+@asynccontextmanager
+async def parts(settings: Settings) -> AsyncIterator[Parts]:
+    """Database (migrated) and broker: the given ones, or embedded ones for as long as the block runs."""
+    async with AsyncExitStack() as stack:
+        url = await stack.enter_async_context(database_url(settings))
+        await asyncio.to_thread(migrate, url)
+        bootstrap = settings.kafka.bootstrap
+        if bootstrap is None:
+            running = await stack.enter_async_context(broker(data_directory(settings) / "broker"))
+            bootstrap = running.bootstrap
+        yield Parts(url, bootstrap)
+
+
+def keyring(settings: Settings) -> Keyring:
+    """The master keys: from the environment, from a file, or (with the embedded database) from a file made here.
+
+    Raises:
+        KeyTrouble: none is given, or what is given is not a key.
+    """
+    if settings.vault.master_key:
+        return Keyring.from_text(settings.vault.master_key.get_secret_value())
+    if settings.vault.master_key_file:
+        return Keyring.from_file(settings.vault.master_key_file)
+    if settings.database.url is None:
+        return ensure_master_key_file(data_directory(settings) / "master.key")
+    raise KeyTrouble("no master key: set RELAY_VAULT__MASTER_KEY or RELAY_VAULT__MASTER_KEY_FILE")
+
+
+def kafka_access(settings: Settings, bootstrap: str) -> KafkaAccess:
+    """How to reach the brokers."""
+    kafka = settings.kafka
+    return KafkaAccess(
+        bootstrap=bootstrap,
+        security_protocol=kafka.protocol,
+        sasl_mechanism=kafka.mechanism,
+        sasl_username=kafka.username or "",
+        sasl_password=kafka.password.get_secret_value() if kafka.password else "",
+        ca_file=kafka.ca_file,
+    )
+
+
+@dataclass
+class Worker:
+    """Everything one process does, wired. `run` works until `stop` is set."""
+
+    connections: KeepLeases
+    endpoints: KeepLeases
+    consumer: KafkaBroker
+    database_url: str
+    health: str
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop`, then finish what is in flight and give the leases back."""
+        async with asyncio.TaskGroup() as tasks:
+            waking = tasks.create_task(self._listen())
+            leases = [tasks.create_task(each.run()) for each in (self.connections, self.endpoints)]
+            await self.consumer.start()
+            log.info("worker.started", health=self.health)
+            await stop.wait()
+            log.info("worker.stopping")
+            self.connections.stop()
+            self.endpoints.stop()
+            await asyncio.wait(leases)
+            await self.consumer.stop()
+            waking.cancel()
+        log.info("worker.stopped")
+
+    async def _listen(self) -> None:
+        def leases(subjects: str) -> None:
+            self.connections.ring(subjects)
+            self.endpoints.ring(subjects)
+
+        while True:
+            try:
+                await listen(self.database_url, {"relay_leases": leases, "relay_deliveries": self.endpoints.ring})
+            except Unavailable as error:
+                log.warning("worker.deaf", problem=str(error))
+            await asyncio.sleep(LISTEN_AGAIN)
+
+
+@asynccontextmanager
+async def worker(settings: Settings, standing_on: Parts) -> AsyncIterator[Worker]:
+    """A wired worker, its topics made and its health served.
+
+    Raises:
+        Unavailable: database or broker do not answer.
+        UserError: a setting, key or port cannot be used.
+    """
+    keys = keyring(settings)
+    access = kafka_access(settings, standing_on.bootstrap)
+    topics = Topics(settings.kafka.prefix)
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(
+            opened(standing_on.database_url, connections=settings.database.connections)
+        )
+        capabilities = await probe(access)
+
+        async def make_topics() -> None:
+            await ensure_topics(
+                access,
+                capabilities,
+                topics,
+                partitions=settings.kafka.partitions,
+                replication=settings.kafka.replication,
+                retention=settings.kafka.retention,
+            )
+
+        await make_topics()
+        publisher = Publisher(
+            access, capabilities, deadline=settings.kafka.timeout.total_seconds(), prepare=make_topics
+        )
+        stack.push_async_callback(publisher.stop)
+
+        async def broker_answers() -> None:
+            await probe(access, deadline=2)
+
+        checks = {"database": database.ping, "broker": broker_answers}
+        health = await stack.enter_async_context(served(application(checks), settings.http.host, settings.http.port))
+        yield _wired(settings, Wires(database, keys, access, capabilities, topics, publisher), standing_on, health)
+
+
+@dataclass(frozen=True, slots=True)
+class Wires:
+    """What is open while a worker runs."""
+
+    database: Database
+    keys: Keyring
+    access: KafkaAccess
+    capabilities: Capabilities
+    topics: Topics
+    publisher: Publisher
+
+
+def _wired(settings: Settings, wires: Wires, standing_on: Parts, health: str) -> Worker:
+    opener = Opener(Vault(wires.keys), Registry(wires.database).customer_key)
+    admissions = AdmitStore(wires.database)
+    topics = wires.topics
+    connections = ConnectionParts(
+        kinds=CONNECTORS,
+        opener=opener,
+        orders=OrderStore(wires.database),
+        outbox=OutboxStore(wires.database, settings.kafka.stale_after),
+        publisher=wires.publisher,
+        admissions=admissions,
+        topics=Destinations(topics.changes, topics.state, topics.dead_letters),
+        patience=Patience(settings.poll.backoff, settings.poll.backoff_limit),
+        doubt=Doubt(settings.poll.missing_passes, settings.poll.missing_share),
+        republish=settings.kafka.stale_after,
+    )
+    endpoints = EndpointParts(opener, DeliveryStore(wires.database), settings.deliver.connect)
+    owner = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
+
+    def connection_runner(claimed: Claimed) -> ConnectionRunner:
+        return ConnectionRunner(claimed, connections)
+
+    def endpoint_runner(claimed: Claimed) -> EndpointRunner:
+        return EndpointRunner(claimed, endpoints)
+
+    return Worker(
+        connections=_leases(settings, wires.database, "connections", owner, connection_runner),
+        endpoints=_leases(settings, wires.database, "endpoints", owner, endpoint_runner),
+        consumer=consuming(
+            wires.access, wires.capabilities, topics, Admit(admissions, wires.publisher, topics.dead_letters)
+        ),
+        database_url=standing_on.database_url,
+        health=health,
+    )
+
+
+def _leases(
+    settings: Settings, database: Database, table: str, owner: str, start: Callable[[Claimed], Runner]
+) -> KeepLeases:
+    return KeepLeases(
+        kind=table,
+        owner=owner,
+        store=LeaseStore(database, table, settings.leases.ttl),
+        start=start,
+        ttl=settings.leases.ttl.total_seconds(),
+        tick=settings.leases.tick.total_seconds(),
+        drain=settings.drain.total_seconds(),
+    )

@@ -1,0 +1,222 @@
+"""Runners: one connection's or one endpoint's work, from claimed to released.
+
+ConnectionRunner   poll -> outbox -> publish     everything that touches one ERP, in one place
+EndpointRunner     lanes -> send -> record       everything that is sent to one URL, in one place
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import orjson
+import structlog
+
+from relay.domain.connections import Connection, ConnectionState
+from relay.domain.endpoints import Endpoint
+from relay.domain.errors import Transient
+from relay.domain.signing import parse_secret
+from relay.ports import (
+    Admissions,
+    Claimed,
+    Clock,
+    Connector,
+    ConnectorKind,
+    Deliveries,
+    Dice,
+    Orders,
+    Outbox,
+    Publishing,
+)
+from relay.stages.deliver import Deliver
+from relay.stages.poll import Patience, Poll
+from relay.stages.publish import Destinations, Publish
+from relay.stages.reconcile import Doubt, Reconcile
+from relay.vault.vault import Place, Purpose, Vault
+from relay.wire.erp import polite_client
+from relay.wire.webhook import WebhookSender
+
+log = structlog.get_logger()
+
+PUBLISH_PAUSE = timedelta(seconds=1)
+"""Before the outbox is tried again while the broker is away."""
+
+CustomerKeys = Callable[[str], Awaitable[bytes]]
+"""A customer's wrapped data key."""
+
+
+def utc_now() -> datetime:
+    """The time now."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Opener:
+    """Opens sealed values, only in the runner that needs them."""
+
+    vault: Vault
+    keys: CustomerKeys
+
+    async def open(self, customer_id: str, subject: str, purpose: Purpose, sealed: bytes) -> bytes:
+        """The secret of this place. Raises KeyTrouble."""
+        return self.vault.open(await self.keys(customer_id), Place(customer_id, subject, purpose), sealed)
+
+
+def connector_of(kind: ConnectorKind, connection: Connection, secret: bytes, client: httpx.AsyncClient) -> Connector:
+    """A connector from what is stored: its settings and opened credentials."""
+    settings = kind.settings.model_validate(connection.settings)
+    return kind.build(settings, kind.credentials.model_validate(orjson.loads(secret)), client)
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionParts:
+    """What every connection runner of a worker uses."""
+
+    kinds: dict[str, ConnectorKind]
+    opener: Opener
+    orders: Orders
+    outbox: Outbox
+    publisher: Publishing
+    admissions: Admissions
+    topics: Destinations
+    patience: Patience
+    doubt: Doubt
+    republish: timedelta
+    clock: Clock = utc_now
+    dice: Dice = random.random
+
+
+@dataclass
+class ConnectionRunner:
+    """One connection: polled and published until stopped, or until its credentials are refused."""
+
+    claimed: Claimed
+    parts: ConnectionParts
+    _stop: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _saved: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+
+    @property
+    def connection(self) -> Connection:
+        """The connection as it was when it was claimed."""
+        subject: Connection = self.claimed.subject
+        return subject
+
+    def stop(self) -> None:
+        """End after the publishing that is under way."""
+        self._stop.set()
+        self._saved.set()
+
+    def ring(self) -> None:
+        """Look at the outbox."""
+        self._saved.set()
+
+    async def run(self) -> None:
+        """Poll and publish. Raises KeyTrouble, LeaseLost, and Unavailable when the store is not there."""
+        kind, connection = self.parts.kinds[self.connection.connector], self.connection
+        secret = await self.parts.opener.open(
+            connection.customer_id, connection.id, Purpose.CREDENTIALS, connection.sealed
+        )
+        async with polite_client(kind.pace) as client, asyncio.TaskGroup() as tasks:
+            polling = tasks.create_task(self._poll(connector_of(kind, connection, secret, client)))
+            tasks.create_task(self._publish())
+            await self._stop.wait()
+            # A page is one transaction: breaking off between two loses nothing.
+            polling.cancel()
+
+    async def _poll(self, connector: Connector) -> None:
+        parts, connection, lease = self.parts, self.connection, self.claimed.lease
+        poll = Poll(
+            connection, lease, connector, parts.orders, parts.clock, parts.dice, parts.patience, self._saved.set
+        )
+        reconcile = Reconcile(connection, lease, connector, parts.orders, parts.clock, parts.doubt)
+        reconcile_at = connection.reconcile_due_at or parts.clock()
+        await self._pause_until(connection.due_at or parts.clock())
+        while not self._stop.is_set():
+            polled = await poll.run_once()
+            if polled.state is not ConnectionState.ACTIVE:
+                self.stop()
+                return
+            if not polled.failures and reconcile_at <= parts.clock():
+                await reconcile.run_once()
+                self._saved.set()
+                reconcile_at = parts.clock() + connection.reconcile_every
+            await self._pause_until(polled.due_at)
+
+    async def _publish(self) -> None:
+        parts = self.parts
+        publish = Publish(self.claimed.lease, parts.outbox, parts.publisher, parts.admissions, parts.topics)
+        while not self._stop.is_set():
+            self._saved.clear()
+            wait = parts.republish
+            try:
+                if await publish.run_once():
+                    continue
+            except Transient as error:
+                log.warning("outbox.waits", connection=self.connection.id, problem=str(error))
+                wait = PUBLISH_PAUSE
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait.total_seconds()):
+                    await self._saved.wait()
+
+    async def _pause_until(self, due_at: datetime) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, (due_at - self.parts.clock()).total_seconds())):
+                await self._stop.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointParts:
+    """What every endpoint runner of a worker uses."""
+
+    opener: Opener
+    deliveries: Deliveries
+    connect_timeout: timedelta
+    clock: Clock = utc_now
+    dice: Dice = random.random
+
+
+@dataclass
+class EndpointRunner:
+    """One endpoint: its own client, its own lanes."""
+
+    claimed: Claimed
+    parts: EndpointParts
+    _deliver: Deliver | None = field(default=None, init=False)
+    _stopped: bool = field(default=False, init=False)
+
+    def stop(self) -> None:
+        """End when what is in flight is recorded."""
+        self._stopped = True
+        if self._deliver:
+            self._deliver.stop()
+
+    def ring(self) -> None:
+        """There may be new deliveries."""
+        if self._deliver:
+            self._deliver.ring()
+
+    async def run(self) -> None:
+        """Deliver. Raises KeyTrouble, LeaseLost, and Unavailable when the store is not there."""
+        parts, endpoint = self.parts, self.claimed.subject
+        assert isinstance(endpoint, Endpoint)
+        secrets = await parts.opener.open(endpoint.customer_id, endpoint.id, Purpose.SIGNING_SECRET, endpoint.sealed)
+        sender = WebhookSender(
+            endpoint.url, deadline=endpoint.deadline, connect_timeout=parts.connect_timeout, at_once=endpoint.at_once
+        )
+        try:
+            self._deliver = Deliver(
+                endpoint,
+                self.claimed.lease,
+                [parse_secret(secret) for secret in secrets.decode().split()],
+                sender,
+                parts.deliveries,
+                parts.clock,
+                parts.dice,
+            )
+            if not self._stopped:
+                await self._deliver.run()
+        finally:
+            await sender.close()

@@ -1,0 +1,119 @@
+"""Streams: the topics as FastStream knows them. Subscribers admit and acknowledge; they never wait or send.
+
+    changes topic -> batch of raw messages -> Admit -> acknowledged as a whole, or read again
+
+The publishers declared here are the topics' documentation (AsyncAPI); what is published goes through the outbox.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from faststream import AckPolicy, FastStream
+from faststream.kafka import KafkaBroker, KafkaMessage
+from faststream.kafka.prometheus import KafkaPrometheusMiddleware
+from faststream.specification import AsyncAPI
+from prometheus_client import REGISTRY
+
+from relay import __version__
+from relay.domain.errors import Transient
+from relay.domain.events import ChangeEvent
+from relay.domain.orders import OrderDocument
+from relay.stages.admit import Admit, Incoming
+from relay.wire.kafka import Capabilities, KafkaAccess, Topics, security
+
+if TYPE_CHECKING:
+    from aiokafka import ConsumerRecord
+
+log = structlog.get_logger()
+
+MOST = 500
+WAIT_MS = 20
+"""Batches of up to 500 that wait at most 20 ms measured best, and embedded brokers answer fetches no faster."""
+PAUSE = 1.0
+"""Seconds before a batch is read again that the store or the broker could not take."""
+
+
+def consuming(access: KafkaAccess, capabilities: Capabilities, topics: Topics, admit: Admit) -> KafkaBroker:
+    """The consumer side, ready to start."""
+    broker = _broker(access)
+    broker.add_middleware(KafkaPrometheusMiddleware(registry=REGISTRY))
+    session = capabilities.session_timeout_ms
+    subscriber = broker.subscriber(
+        topics.changes,
+        batch=True,
+        group_id=f"{topics.prefix}.admit",
+        auto_offset_reset="earliest",
+        ack_policy=AckPolicy.MANUAL,
+        max_records=MOST,
+        batch_timeout_ms=WAIT_MS,
+        fetch_max_wait_ms=WAIT_MS,
+        session_timeout_ms=session,
+        heartbeat_interval_ms=session // 5,
+        rebalance_timeout_ms=max(session, 15_000),
+        decoder=_raw,
+        title="Change events",
+        description="Admits change events: one delivery per endpoint that wants them.",
+    )
+
+    @subscriber
+    async def _admit(message: KafkaMessage) -> None:
+        try:
+            await admit.run_once(_incoming(message.raw_message))
+        except Transient as error:
+            log.warning("events.deferred", problem=str(error))
+            # Without the pause the same batch would be read again at once, and again.
+            await asyncio.sleep(PAUSE)
+            await message.nack()
+        else:
+            await message.ack()
+
+    return broker
+
+
+def documented(topics: Topics) -> FastStream:
+    """The application as AsyncAPI sees it: what relay publishes. Nothing is connected."""
+    broker = KafkaBroker("localhost:9092", description="Any Kafka 3.x or 4.x, or the embedded broker.")
+    broker.publisher(
+        topics.changes,
+        schema=ChangeEvent,
+        title="Change events",
+        description="One event per purchase order and poll, CloudEvents binary mode, key `connection|remote_id`, "
+        "`sequence` without gaps per order. At least once: a repeat has the same `ce_id`.",
+    )
+    broker.publisher(
+        topics.state,
+        schema=OrderDocument,
+        title="Order state",
+        description="The last state of every order, compacted; a tombstone when it is deleted. Same key.",
+    )
+    broker.publisher(
+        topics.dead_letters,
+        schema=bytes,
+        title="Dead letters",
+        description="Original bytes and headers of what nobody could work with; `relay-reason` says why.",
+    )
+    specification = AsyncAPI(
+        title="relay",
+        version=__version__,
+        description="Purchase order changes out of ERPs.",
+        schema_version="3.0.0",
+    )
+    return FastStream(broker, specification=specification)
+
+
+def _broker(access: KafkaAccess) -> KafkaBroker:
+    return KafkaBroker(access.bootstrap.split(","), client_id=access.client_id, security=security(access), logger=None)
+
+
+async def _raw(message: Any) -> Any:
+    """Bytes as they came: the stage reads them, and keeps them should they be unreadable."""
+    return message.body
+
+
+def _incoming(records: "ConsumerRecord[bytes, bytes] | Sequence[ConsumerRecord[bytes, bytes]]") -> list[Incoming]:
+    some = records if isinstance(records, Sequence) else [records]
+    return [
+        Incoming(each.topic, each.partition, each.offset, each.key, each.value, tuple(each.headers)) for each in some
+    ]
