@@ -14,9 +14,6 @@ from pydantic import JsonValue
 
 from relay.domain.orders import Status, Tree, Value
 
-KNOWN_BY_ID = frozenset({"lines", "schedules"})
-"""Lists whose members are known by `remote_id`."""
-
 
 class ChangeKind(StrEnum):
     """What happened, in the words a subscriber filters by."""
@@ -76,7 +73,7 @@ def diff(before: Tree | None, after: Tree, *, first: ChangeKind = ChangeKind.CRE
     if before is None:
         return (Change(kind=first, op="add", path="", after=after),)
     return tuple(
-        Change(kind=_kind(op, path, old, new), op=op, path=_pointer(path), before=old, after=new)
+        Change(kind=_kind(path, old, new), op=op, path=_pointer(path), before=old, after=new)
         for op, path, old, new in _walk((), before, after)
     )
 
@@ -110,10 +107,19 @@ def _walk(path: tuple[str, ...], before: Any, after: Any) -> Iterator[Step]:
         return
     if isinstance(before, dict) and isinstance(after, dict):
         yield from _walk_members(path, before, after)
-    elif path and path[-1] in KNOWN_BY_ID and path[0] != "custom_fields":
+    elif _known_by_id(path):
         yield from _walk_members(path, _by_id(before), _by_id(after))
     else:
         yield "replace", path, before, after
+
+
+def _known_by_id(path: tuple[str, ...]) -> bool:
+    """Whether the members of the list at `path` are known by `remote_id`; a custom field may bear the same name."""
+    match path:
+        case ("lines",) | ("lines", _, "schedules"):
+            return True
+        case _:
+            return False
 
 
 def _walk_members(path: tuple[str, ...], before: Tree, after: Tree) -> Iterator[Step]:
@@ -127,9 +133,9 @@ def _walk_members(path: tuple[str, ...], before: Tree, after: Tree) -> Iterator[
             yield "add", (*path, name), None, new
 
 
-def _kind(op: str, path: tuple[str, ...], old: Any, new: Any) -> ChangeKind:
+def _kind(path: tuple[str, ...], old: Any, new: Any) -> ChangeKind:
     if path[0] == "lines":
-        return _line_kind(op, path, new)
+        return _line_kind(path, old, new)
     if path == ("remote_was_deleted",):
         return ChangeKind.DELETED if new else ChangeKind.RESTORED
     if path == ("status",):
@@ -151,17 +157,29 @@ def _status_kind(old: str, new: str) -> ChangeKind:
     return ChangeKind.STATUS_CHANGED
 
 
-def _line_kind(op: str, path: tuple[str, ...], new: Any) -> ChangeKind:
+def _line_kind(path: tuple[str, ...], old: Any, new: Any) -> ChangeKind:
     match path[2:]:
-        case () | ("remote_was_deleted",):
-            removed = op == "remove" or new is True
-            return ChangeKind.LINE_REMOVED if removed else ChangeKind.LINE_ADDED
+        case ():
+            return _line_presence(_stands(old), _stands(new))
+        case ("remote_was_deleted",):
+            return _line_presence(not old, not new)
         case ("received_quantity",) | ("schedules", _, "received_quantity"):
             return ChangeKind.QUANTITY_RECEIVED
         case ("invoiced_quantity",):
             return ChangeKind.QUANTITY_INVOICED
         case _:
             return ChangeKind.LINE_UPDATED
+
+
+def _line_presence(before: bool, after: bool) -> ChangeKind:  # noqa: FBT001 - two sides of one fact
+    # A line that its system had already marked as deleted may come or go without anybody missing it.
+    if before == after:
+        return ChangeKind.LINE_UPDATED
+    return ChangeKind.LINE_ADDED if after else ChangeKind.LINE_REMOVED
+
+
+def _stands(line: Tree | None) -> bool:
+    return line is not None and not line["remote_was_deleted"]
 
 
 def _by_id(parts: list[Tree]) -> Tree:

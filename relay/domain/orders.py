@@ -8,8 +8,8 @@ cannot give is listed in `field_presence`, so that null never means two things. 
 kept beside the canonical ones (`*_raw`, `custom_fields`), so nothing the ERP says is dropped.
 """
 
+import datetime as dt
 import hashlib
-from datetime import date
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Any, TypeAlias
@@ -23,6 +23,7 @@ from pydantic import (
     Field,
     JsonValue,
     PlainSerializer,
+    StrictBool,
     StringConstraints,
     field_validator,
 )
@@ -182,12 +183,14 @@ class Schedule(Value):
 
     remote_id: RemoteId
     quantity: Amount | None = None
-    date: date | None = None
+    date: dt.date | None = None
     received_quantity: Amount | None = None
 
 
-CustomFields = dict[str, str | bool | None]
-"""Source name -> value; numbers as decimal text, dates as ISO text."""
+# The limit also makes pydantic look inside: text that UTF-8 cannot carry would break the content hash.
+CustomText = Annotated[str, StringConstraints(max_length=1_000_000)]
+CustomFields = dict[CustomText, CustomText | StrictBool | None]
+"""Source name -> value; numbers as decimal text, dates as ISO text. A bare number is refused, never read as a truth."""
 
 
 def _natural(part: "Line | Schedule") -> tuple[int, str]:
@@ -210,8 +213,8 @@ class Line(Value):
     discount: Amount | None = None
     tax: Amount | None = None
     amount: Amount | None = None
-    required_date: date | None = None
-    promised_date: date | None = None
+    required_date: dt.date | None = None
+    promised_date: dt.date | None = None
     warehouse: Text | None = None
     cost_center: Text | None = None
     account: Text | None = None
@@ -252,9 +255,9 @@ class PurchaseOrder(Value):
     )
     currency_raw: Text | None = None
     exchange_rate: Amount | None = None
-    order_date: date | None = None
-    required_date: date | None = None
-    delivery_date: date | None = None
+    order_date: dt.date | None = None
+    required_date: dt.date | None = None
+    delivery_date: dt.date | None = None
     payment_terms: PaymentTerms | None = None
     incoterm: Text | None = None
     freight_type: Text | None = None

@@ -1,4 +1,4 @@
-"""The pool, its transactions, and the one place where asyncpg's errors become ours."""
+"""The pool, its transactions, leases guarded in them, migrations, and the line that wakes workers."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -11,7 +11,8 @@ import orjson
 from alembic import command
 from alembic.config import Config
 
-from relay.domain.errors import LeaseLost, Unavailable, UserError
+from relay.domain.errors import LeaseLost, Unavailable
+from relay.store.trouble import checked, mapped
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -20,7 +21,12 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 ATTEMPTS = 4
-"""Transactions that met a deadlock are run again this often: PostgreSQL says that running again is the cure."""
+"""How often a transaction is tried that met another's."""
+
+CLASHES = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.ForeignKeyViolationError)
+"""What running again cures: a ring of waits, or a person who removed a row between our look and our write."""
+
+CONNECT_SECONDS = 10
 
 LEASED_TABLES = ("connections", "endpoints")
 
@@ -34,7 +40,7 @@ class Database:
     @asynccontextmanager
     async def session(self) -> AsyncIterator["PoolConnectionProxy[asyncpg.Record]"]:
         """One connection, statements committed one by one. Raises Unavailable when PostgreSQL is not there."""
-        with _mapped():
+        with mapped():
             async with self._pool.acquire() as connection:
                 yield connection
 
@@ -44,11 +50,18 @@ class Database:
             await connection.execute("SELECT 1")
 
     async def transact(self, work: "Callable[[PoolConnectionProxy[asyncpg.Record]], Awaitable[Answer]]") -> Answer:
-        """`work` in one transaction, run again when it met a deadlock; so it must only touch the database."""
-        for _ in range(ATTEMPTS - 1):
-            with suppress(asyncpg.DeadlockDetectedError, asyncpg.SerializationError):
+        """`work` in one transaction, run again when it met another's; so it must only touch the database.
+
+        Raises:
+            Unavailable: PostgreSQL is not there, or too many write the same rows.
+        """
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
                 return await self._once(work)
-        return await self._once(work)
+            except CLASHES as error:
+                if attempt == ATTEMPTS:
+                    raise Unavailable(f"PostgreSQL is too busy: {type(error).__name__}, {ATTEMPTS} times") from error
+        raise AssertionError
 
     async def _once(self, work: "Callable[[PoolConnectionProxy[asyncpg.Record]], Awaitable[Answer]]") -> Answer:
         async with self.session() as connection, connection.transaction():
@@ -56,10 +69,14 @@ class Database:
 
 
 async def guard(connection: "PoolConnectionProxy[asyncpg.Record]", table: str, lease: "Lease") -> None:
-    """Hold the lease's row until the transaction ends, or raise LeaseLost when another worker has taken it over."""
+    """Hold the lease's row until the transaction ends, or raise LeaseLost when another worker has taken it over.
+
+    One writer at a time holds it: with a share of it, two writers that both go on to change the row would wait for
+    each other, and for the renewal that waits for both. Foreign keys (KEY SHARE) do not wait for it.
+    """
     assert table in LEASED_TABLES
     held = await connection.fetchval(
-        f"SELECT 1 FROM {table} WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3 FOR SHARE",  # noqa: S608 - asserted
+        f"SELECT 1 FROM {table} WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3 FOR NO KEY UPDATE",  # noqa: S608 - asserted
         lease.subject,
         lease.owner,
         lease.epoch,
@@ -74,9 +91,17 @@ async def opened(url: str, *, connections: int = 10) -> AsyncIterator[Database]:
 
     Raises:
         Unavailable: nothing answers at `url`, or it refuses the login. The message carries no password.
+        UserError: `url` is not one of PostgreSQL.
     """
-    with _mapped():
-        pool = await asyncpg.create_pool(url, min_size=1, max_size=connections, init=_prepare, command_timeout=60)
+    with mapped():
+        pool = await asyncpg.create_pool(
+            checked(url),
+            min_size=1,
+            max_size=connections,
+            init=_prepare,
+            command_timeout=60,
+            timeout=CONNECT_SECONDS,
+        )
     try:
         yield Database(pool)
     finally:
@@ -90,25 +115,29 @@ def migrate(url: str) -> None:
 
     Raises:
         Unavailable: the database is not there.
+        UserError: `url` is not one of PostgreSQL.
     """
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    scheme, _, rest = url.partition("://")
-    if scheme not in {"postgresql", "postgres"}:
-        raise UserError("RELAY_DATABASE__URL must begin with postgresql://")
-    config.attributes["url"] = f"postgresql+asyncpg://{rest}"
-    with _mapped():
+    checked(url)
+
+    async def connect() -> asyncpg.Connection:
+        return await asyncpg.connect(url, timeout=CONNECT_SECONDS)
+
+    # asyncpg reads the URL itself, as it does for the pool: SQLAlchemy would not understand sslmode and its like.
+    config.attributes["connect"] = connect
+    with mapped():
         command.upgrade(config, "head")
 
 
 @asynccontextmanager
 async def _listener(url: str) -> AsyncIterator[asyncpg.Connection]:
-    with _mapped():
-        connection = await asyncpg.connect(url)
-    try:
-        yield connection
-    finally:
-        connection.terminate()
+    with mapped():
+        connection = await asyncpg.connect(checked(url), timeout=CONNECT_SECONDS)
+        try:
+            yield connection
+        finally:
+            connection.terminate()
 
 
 async def listen(url: str, channels: dict[str, Callable[[str], None]]) -> None:
@@ -130,29 +159,3 @@ async def _prepare(connection: asyncpg.Connection) -> None:
     await connection.set_type_codec(
         "json", schema="pg_catalog", encoder=lambda v: orjson.dumps(v).decode(), decoder=orjson.loads
     )
-
-
-class _mapped:  # noqa: N801 - reads as a word: `with _mapped()`
-    """The one map from asyncpg's errors to ours."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        match error:
-            case asyncpg.InvalidPasswordError() | asyncpg.InvalidAuthorizationSpecificationError():
-                raise Unavailable("PostgreSQL refuses the login of RELAY_DATABASE__URL") from None
-            case asyncpg.InvalidCatalogNameError():
-                raise Unavailable("the database named in RELAY_DATABASE__URL does not exist") from None
-            case asyncpg.UndefinedTableError():
-                raise Unavailable("the database has no relay tables yet: run `relay migrate`") from error
-            case asyncpg.PostgresConnectionError() | asyncpg.InterfaceError() | asyncpg.CannotConnectNowError():
-                raise Unavailable(f"PostgreSQL went away: {type(error).__name__}") from error
-            case asyncpg.TooManyConnectionsError() | asyncpg.AdminShutdownError() | asyncpg.CrashShutdownError():
-                raise Unavailable(f"PostgreSQL takes no work now: {type(error).__name__}") from error
-            case OSError():
-                raise Unavailable(
-                    "PostgreSQL does not answer: is it running, and is RELAY_DATABASE__URL right?"
-                ) from error
-            case _:
-                return

@@ -7,6 +7,7 @@ from relay.domain.connections import Lease
 from relay.domain.deliveries import Attempt, Delivery, DeliveryId, DeliveryState, Outcome
 from relay.ports import Heads
 from relay.store.database import Database, guard
+from relay.store.trouble import storable
 
 if TYPE_CHECKING:
     import asyncpg
@@ -23,7 +24,9 @@ NEXT_DUE = "SELECT min(due_at) FROM deliveries WHERE endpoint_id = $1 AND state 
 LOCK = "SELECT 1 FROM deliveries WHERE id = ANY($1::text[]) ORDER BY endpoint_id, lane FOR UPDATE"
 RECORD = """
     UPDATE deliveries AS d
-    SET state = row.state, due_at = row.due_at, attempts = row.number, last_status = row.status, last_error = row.error,
+    SET state = row.state, attempts = row.number, last_status = row.status, last_error = row.error,
+        -- The head of a lane is always due at some time, or nothing would ever come behind it.
+        due_at = CASE WHEN row.state = 'waiting' THEN coalesce(row.due_at, d.due_at, now()) END,
         done_at = CASE WHEN row.state = 'waiting' THEN NULL ELSE now() END
     FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::int[], $5::int[], $6::text[])
          AS row(id, state, due_at, number, status, error)
@@ -31,8 +34,9 @@ RECORD = """
 """
 ADD_ATTEMPTS = """
     INSERT INTO attempts (delivery_id, number, started_at, seconds, outcome, status, error, detail, excerpt)
-    SELECT * FROM unnest($1::text[], $2::int[], $3::timestamptz[], $4::real[], $5::text[], $6::int[], $7::text[],
-                         $8::text[], $9::bytea[])
+    SELECT row.* FROM unnest($1::text[], $2::int[], $3::timestamptz[], $4::real[], $5::text[], $6::int[], $7::text[],
+                             $8::text[], $9::bytea[]) AS row(delivery_id)
+    JOIN deliveries ON deliveries.id = row.delivery_id
 """
 # A statement of its own after RECORD: it sees what admission put behind the heads while RECORD waited.
 PROMOTE = """
@@ -55,19 +59,24 @@ class DeliveryStore:
     async def heads(self, endpoint_id: str, most: int) -> Heads:
         """Up to `most` heads that are due, longest due first."""
         async with self._database.session() as connection:
-            rows = await connection.fetch(HEADS, endpoint_id, most)
+            # In this order: what becomes due between the two is in both, never in neither.
             next_due = await connection.fetchval(NEXT_DUE, endpoint_id)
+            rows = await connection.fetch(HEADS, endpoint_id, most)
         return Heads(tuple(map(_delivery, rows)), next_due)
 
     async def record(self, lease: Lease, attempts: Sequence[Attempt]) -> tuple[Delivery, ...]:
-        """Store attempts and what follows from them; the next heads of the lanes that may go on."""
+        """Store attempts and what follows from them; the next heads of the lanes that may go on.
+
+        Attempts at deliveries that were removed meanwhile leave no trace.
+        """
 
         async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> tuple[Delivery, ...]:
             await guard(connection, "endpoints", lease)
             await connection.fetch(LOCK, [each.delivery.id for each in attempts])
-            await connection.execute(RECORD, *_state_columns(attempts))
+            last = {each.delivery.id: each for each in attempts}
+            await connection.execute(RECORD, *_state_columns(list(last.values())))
             await connection.execute(ADD_ATTEMPTS, *_attempt_columns(attempts))
-            ended = [each.delivery.lane for each in attempts if _state(each) is not DeliveryState.WAITING]
+            ended = [each.delivery.lane for each in last.values() if _state(each) is not DeliveryState.WAITING]
             rows = await connection.fetch(PROMOTE, lease.subject, ended) if ended else []
             return tuple(map(_delivery, rows))
 
@@ -78,7 +87,7 @@ class DeliveryStore:
 
         async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
             await guard(connection, "endpoints", lease)
-            await connection.execute(DISABLE, lease.subject, problem)
+            await connection.execute(DISABLE, lease.subject, storable(problem))
 
         await self._database.transact(work)
 
@@ -125,6 +134,6 @@ def _attempt_columns(attempts: Sequence[Attempt]) -> tuple[list[object], ...]:
         [each.outcome for each in attempts],
         [each.answer.status for each in attempts],
         [each.answer.error for each in attempts],
-        [each.answer.detail for each in attempts],
+        [storable(each.answer.detail) for each in attempts],
         [each.answer.excerpt for each in attempts],
     )

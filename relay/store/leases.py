@@ -26,7 +26,7 @@ CLAIM = """
     WITH free AS (
         SELECT id FROM {table}
         WHERE state = 'active' AND (lease_until IS NULL OR lease_until < now())
-        ORDER BY lease_until NULLS FIRST LIMIT $3 FOR UPDATE SKIP LOCKED
+        ORDER BY lease_until NULLS FIRST LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED
     )
     UPDATE {table} AS subject
     SET lease_owner = $1, lease_epoch = lease_epoch + 1, lease_until = now() + $2::interval
@@ -61,7 +61,7 @@ class LeaseStore:
     async def claim(self, owner: str, most: int) -> list[Claimed]:
         """Up to `most` free subjects, now held by `owner`, longest free first."""
         async with self._database.session() as connection:
-            rows = await connection.fetch(CLAIM.format(table=self._table), owner, self._ttl, most)
+            rows = await connection.fetch(CLAIM.format(table=self._table), owner, self._ttl, max(0, most))
         build = connection_of if self._table == "connections" else endpoint_of
         return [Claimed(Lease(row["id"], owner, row["lease_epoch"]), row["version"], build(row)) for row in rows]
 

@@ -10,6 +10,7 @@ from relay.domain.connections import Connection, Cursor, Lease, Polled
 from relay.domain.events import Snapshot
 from relay.ports import OutboxEntry
 from relay.store.database import Database, guard
+from relay.store.trouble import storable
 
 if TYPE_CHECKING:
     import asyncpg
@@ -36,8 +37,10 @@ SAVE_OUTBOX = """
     ORDER BY ordinal ON CONFLICT (event_id) DO NOTHING
 """
 SAVE_CURSOR = "UPDATE connections SET cursor = $2 WHERE id = $1"
+# A person who pauses a connection while it is polled has the last word.
 POLLED = """
-    UPDATE connections SET state = $2, problem = $3, failures = $4, due_at = $5, notices = $6,
+    UPDATE connections SET state = CASE state WHEN 'active' THEN $2 ELSE state END, problem = $3, failures = $4,
+        due_at = $5, notices = $6,
         polled_at = CASE WHEN $4 = 0 THEN now() ELSE polled_at END,
         synced_at = CASE WHEN $4 = 0 THEN coalesce(synced_at, now()) ELSE synced_at END
     WHERE id = $1
@@ -94,10 +97,10 @@ class OrderStore:
                 POLLED,
                 lease.subject,
                 polled.state,
-                polled.problem,
+                _text(polled.problem),
                 polled.failures,
                 polled.due_at,
-                list(polled.notices),
+                [storable(notice) for notice in polled.notices],
             )
 
         await self._database.transact(work)
@@ -122,9 +125,13 @@ class OrderStore:
 
         async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
             await guard(connection, "connections", lease)
-            await connection.execute(RECONCILED, lease.subject, due_at, problem)
+            await connection.execute(RECONCILED, lease.subject, due_at, _text(problem))
 
         await self._database.transact(work)
+
+
+def _text(problem: str | None) -> str | None:
+    return None if problem is None else storable(problem)
 
 
 def _snapshot(row: "asyncpg.Record") -> Snapshot:
@@ -139,7 +146,8 @@ def _snapshot(row: "asyncpg.Record") -> Snapshot:
 
 def _snapshot_columns(snapshots: Sequence[Snapshot], entries: Sequence[OutboxEntry]) -> tuple[list[object], ...]:
     changed = {entry.remote_id: entry.occurred_at for entry in entries}
-    rows = sorted(snapshots, key=lambda each: each.remote_id)
+    # A page may hold an order twice, when the ERP's pages shift under the reader: the later one stands.
+    rows = sorted({each.remote_id: each for each in snapshots}.values(), key=lambda each: each.remote_id)
     return (
         [each.remote_id for each in rows],
         [orjson.dumps(each.tree) for each in rows],
@@ -156,10 +164,10 @@ def outbox_columns(entries: Sequence[OutboxEntry]) -> tuple[list[object], ...]:
     return (
         [each.event_id for each in entries],
         [each.stream for each in entries],
-        [each.remote_id for each in entries],
+        [storable(each.remote_id) for each in entries],
         [each.sequence for each in entries],
         [each.type for each in entries],
         [each.occurred_at for each in entries],
         [each.body for each in entries],
-        [each.problem for each in entries],
+        [_text(each.problem) for each in entries],
     )

@@ -15,6 +15,7 @@ from relay.domain.connections import Lease
 from relay.ports import OutboxEntry, OutboxRow
 from relay.store.database import Database, guard
 from relay.store.orders import SAVE_OUTBOX, outbox_columns
+from relay.store.trouble import storable
 
 if TYPE_CHECKING:
     import asyncpg
@@ -30,9 +31,11 @@ TO_PUBLISH = """
     FROM outbox WHERE connection_id = $1 AND state = 'published' AND published_at < now() - $2::interval
     ORDER BY position LIMIT $3
 """
+# Publishing and admission mark the same rows at the same time: both lock them in order, or they could meet in a ring.
 PUBLISHED = """
+    WITH mine AS (SELECT position FROM outbox WHERE position = ANY($1::bigint[]) ORDER BY position FOR NO KEY UPDATE)
     UPDATE outbox SET state = CASE stream WHEN 'changes' THEN 'published' ELSE 'relayed' END, published_at = now()
-    WHERE position = ANY($1::bigint[]) AND state <> 'relayed'
+    FROM mine WHERE outbox.position = mine.position AND state <> 'relayed'
 """
 REFUSED = "UPDATE outbox SET state = 'published', published_at = now(), problem = $2 WHERE position = $1"
 TOLD = """
@@ -55,17 +58,17 @@ SAVE_ADMITTED = """
     WHERE a.connection_id = row.connection_id AND a.remote_id = row.remote_id
 """
 SUBSCRIPTIONS = "SELECT id, customer_id, event_types, connections FROM endpoints WHERE customer_id = ANY($1::text[])"
-# The lane's last waiting delivery is share-locked: it cannot end between our look and our commit, so whoever ends it
-# later sees what we put behind it. Lanes are locked in order, as the recording of attempts does.
+# The lane's head is share-locked: it cannot end between our look and our commit, so whoever ends it later sees what we
+# put behind it. Heads are locked in the order of lanes, as the recording of attempts does, and nothing but heads is.
 ADD_DELIVERIES = """
     WITH new AS (
         SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[]) AS row(id, endpoint_id, position, lane)
-    ), busy AS (
+    ), busy AS MATERIALIZED (
         SELECT lanes.endpoint_id, lanes.lane
         FROM (SELECT DISTINCT endpoint_id, lane FROM new ORDER BY endpoint_id, lane) AS lanes,
              LATERAL (SELECT 1 FROM deliveries AS d
                       WHERE d.endpoint_id = lanes.endpoint_id AND d.lane = lanes.lane AND d.state = 'waiting'
-                      ORDER BY d.position DESC LIMIT 1 FOR SHARE) AS last
+                      ORDER BY d.position LIMIT 1 FOR SHARE) AS head
     )
     INSERT INTO deliveries (id, endpoint_id, position, lane, due_at)
     SELECT new.id, new.endpoint_id, new.position, new.lane,
@@ -76,7 +79,10 @@ ADD_DELIVERIES = """
     ON CONFLICT (endpoint_id, position) DO NOTHING
     RETURNING endpoint_id
 """
-RELAYED = "UPDATE outbox SET state = 'relayed' WHERE position = ANY($1::bigint[])"
+RELAYED = """
+    WITH mine AS (SELECT position FROM outbox WHERE position = ANY($1::bigint[]) ORDER BY position FOR NO KEY UPDATE)
+    UPDATE outbox SET state = 'relayed' FROM mine WHERE outbox.position = mine.position
+"""
 WAKE = "SELECT pg_notify('relay_deliveries', $1)"
 WAKE_AT_ONCE = 150
 """Endpoint ids per notification: a payload holds 8,000 bytes."""
@@ -109,7 +115,7 @@ class OutboxStore:
 
         async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
             await guard(connection, "connections", lease)
-            await connection.execute(REFUSED, row.position, letter.problem)
+            await connection.execute(REFUSED, row.position, storable(letter.problem or ""))
             await connection.execute(SAVE_OUTBOX, row.customer_id, row.connection_id, *outbox_columns([letter]))
 
         await self._database.transact(work)
@@ -128,7 +134,9 @@ class AdmitStore:
         """
 
         async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> Admitted:
-            told = [Told(**dict(row)) for row in await connection.fetch(TOLD, list(event_ids))]
+            # An id that PostgreSQL cannot even hold is none of ours.
+            askable = [event_id for event_id in event_ids if storable(event_id) == event_id]
+            told = [Told(**dict(row)) for row in await connection.fetch(TOLD, askable)]
             ready, early, reached = contiguous(told, await _lock(connection, told))
             deliveries = wanted(ready, await _subscriptions(connection, told))
             await _insert(connection, deliveries)

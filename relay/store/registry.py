@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
@@ -11,6 +11,9 @@ from relay.domain.endpoints import Endpoint, EndpointState
 from relay.domain.errors import AlreadyThere, NotFound, UserError
 from relay.store.database import Database
 from relay.store.leases import connection_of, endpoint_of
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
 
 ADD_CUSTOMER = "INSERT INTO customers (id, wrapped_key) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING"
 CUSTOMER_KEY = "SELECT wrapped_key FROM customers WHERE id = $1"
@@ -196,6 +199,8 @@ class Registry:
         noun = table[:-1]
         if not rows:
             raise NotFound(f"there is no {noun} {name!r}: see `relay {table} list`")
+        if exact := [row for row in rows if row["id"] == name]:
+            return exact[0]
         if len(rows) > 1:
             full = ", ".join(f"{row['customer_id']}/{row['name']}" for row in rows)
             raise UserError(f"several customers have a {noun} {name!r}; say which: {full}")
@@ -207,6 +212,8 @@ class Registry:
         return dict(row or {})
 
     async def _change(self, statement: str, *values: object) -> None:
-        async with self._database.session() as connection:
+        async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
             await connection.execute(statement, *values)
             await connection.execute(NOTIFY, "relay_leases", "")
+
+        await self._database.transact(work)

@@ -3,7 +3,7 @@
 import asyncio
 
 from alembic import context
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, NullPool, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 MIGRATION_LOCK = 7_269_123
@@ -21,7 +21,9 @@ def _migrate(connection: Connection) -> None:
 
 
 async def _online() -> None:
-    engine = create_async_engine(context.config.attributes["url"])
+    engine = create_async_engine(
+        "postgresql+asyncpg://", async_creator=context.config.attributes["connect"], poolclass=NullPool
+    )
     try:
         async with engine.connect() as connection:
             await connection.run_sync(_migrate)
