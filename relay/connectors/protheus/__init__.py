@@ -1,0 +1,19 @@
+"""TOTVS Protheus, reading: see `connector.py`. Docs: docs/connectors/protheus.md."""
+
+from typing import Final
+
+from relay.connectors.protheus.connector import ProtheusConnector
+from relay.connectors.protheus.settings import ProtheusCredentials, ProtheusSettings
+from relay.ports import ConnectorKind, Pace
+
+__all__ = ["PROTHEUS", "ProtheusConnector", "ProtheusCredentials", "ProtheusSettings"]
+
+PROTHEUS: Final = ConnectorKind(
+    name="protheus",
+    title="TOTVS Protheus",
+    settings=ProtheusSettings,
+    credentials=ProtheusCredentials,
+    # Each call holds one of the two to five licensed workers that a customer gives.
+    pace=Pace(per_second=4, burst=4, at_once=2),
+    build=ProtheusConnector,
+)

@@ -1,0 +1,261 @@
+"""Rows of one order -> the canonical order.
+
+    rows + looked-up names -> header from the first living row, one line per row, statuses, totals -> PurchaseOrder
+
+A deleted row whose line lives again under the same number is left out; an order is deleted when none of its rows lives.
+"""
+
+import datetime as dt
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Final, TypeVar
+
+from relay.connectors.kit.mapping import built, mapped
+from relay.connectors.kit.readers import bare, date_of, fixed, text_of
+from relay.connectors.protheus import legend
+from relay.connectors.protheus import mapping as columns
+from relay.connectors.protheus.settings import ProtheusSettings
+from relay.domain.errors import RecordRejected
+from relay.domain.orders import OrderType, PurchaseOrder
+
+T = TypeVar("T")
+Row = Mapping[str, Any]
+Key = tuple[str, str]
+"""Branch and number, trimmed at their ends."""
+
+_STAMP: Final = re.compile(r"(\d{4}-\d{2}-\d{2})[T ](\d{2}:\d{2}:\d{2})(\.\d{1,9})?(Z|[+-]00:?00)?")
+_CNPJ, _CPF = 14, 11
+
+
+class Assembler:
+    """Makes orders as one connection's settings say."""
+
+    def __init__(self, settings: ProtheusSettings, absent: tuple[str, ...]) -> None:
+        self._settings = settings
+        self._absent = absent
+        self._header = columns.header_rules(settings)
+        self._line = columns.line_rules(settings)
+        rules = (*self._header, *self._line, *columns.MADE)
+        self._sources = {rule.path: rule.source for rule in rules}
+
+    def order(self, key: Key, given: Sequence[Row]) -> tuple[PurchaseOrder, tuple[str, ...]]:
+        """The order and warnings for people about it; raises RecordRejected."""
+        remote_id = remote_id_of(key)
+        rows = _one_per_line(given)
+        try:
+            standings = [self._standing(row) for row in rows]
+            living = [row for row in rows if not _is_deleted(row)] or rows
+            fields = mapped(self._header, living[0], remote_id=remote_id)
+            fields |= self._header_of(fields, living)
+            fields |= _status_of(standings)
+            lines = [self._line_of(row, at, remote_id) for row, at in zip(rows, standings, strict=True)]
+        except ValueError as error:
+            column, _, why = str(error).partition(": ")
+            raise RecordRejected(f"{column}: {why}", field=column, remote_id=remote_id) from None
+        fields |= {
+            "remote_id": remote_id,
+            "lines": lines,
+            "remote_was_deleted": all(row.deleted for row in standings),
+            "field_presence": self._absent,
+            "raw": _json_safe(given) if self._settings.keep_raw else None,
+        }
+        order = built(fields, remote_id=remote_id, sources=self._sources)
+        return order, tuple(self._warnings(order))
+
+    def _standing(self, row: Row) -> legend.Standing:
+        return legend.Standing(
+            ordered=_number(row, "C7_QUANT", columns.places(self._settings, "C7_QUANT")),
+            received=_number(row, "C7_QUJE", columns.places(self._settings, "C7_QUJE")),
+            pre_received=_number(row, "C7_QTDACLA", columns.places(self._settings, "C7_QTDACLA")),
+            residue=_text(row, "C7_RESIDUO") or "",
+            closed=_text(row, "C7_ENCER") or "",
+            approval=(_text(row, "C7_CONAPRO") or "") if "C7_CONAPRO" in row else None,
+            deleted=_is_deleted(row),
+        )
+
+    def _header_of(self, fields: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
+        index = fields.get("currency_raw")
+        updated = [stamp for row in rows if (stamp := _stamp(row, columns.STAMP))]
+        notes = dict.fromkeys(note for row in rows if (note := _text(row, "C7_OBS")))
+        return {
+            "type": OrderType.CONTRACT_RELEASE if any(_text(row, "C7_CONTRA") for row in rows) else OrderType.STANDARD,
+            "company": {"remote_id": self._settings.company},
+            "branch": _if_named(fields.get("branch")),
+            "vendor": _vendor(fields.get("vendor", {})),
+            "payment_terms": _if_named(fields.get("payment_terms")),
+            "ship_to": _if_named(fields.get("ship_to"), "location_code"),
+            "currency": self._settings.currencies.get(int(index)) if index else None,
+            "delivery_date": max((day for row in rows if (day := _date(row, "C7_DATPRF"))), default=None),
+            "notes": "\n".join(notes) or None,
+            "remote_updated_at": max(updated, default=None),
+            **self._totals(rows),
+        }
+
+    def _totals(self, rows: Sequence[Row]) -> dict[str, Decimal | None]:
+        sums = {name: self._sum(rows, name) for name in columns.MONEY_COLUMNS}
+        nothing = Decimal(0)
+        subtotal, discount = sums["C7_TOTAL"], sums["C7_VLDESC"]
+        taxes = _added(sums["C7_VALIPI"], sums["C7_ICMSRET"])
+        extras = (taxes, sums["C7_FRETE"], sums["C7_SEGURO"], sums["C7_DESPESA"])
+        return {
+            "subtotal": subtotal,
+            "discount_total": discount,
+            "tax_total": taxes,
+            "freight_total": sums["C7_FRETE"],
+            "total": None
+            if subtotal is None
+            else subtotal - (discount or nothing) + sum(part or nothing for part in extras),
+        }
+
+    def _sum(self, rows: Sequence[Row], name: str) -> Decimal | None:
+        amounts = [_fixed(row, name, columns.places(self._settings, name)) for row in rows]
+        known = [amount for amount in amounts if amount is not None]
+        return sum(known, Decimal(0)) if known and len(known) == len(amounts) else None
+
+    def _line_of(self, row: Row, standing: legend.Standing, remote_id: str) -> dict[str, Any]:
+        fields = mapped(self._line, row, remote_id=remote_id)
+        item = fields.get("item", {})
+        request = (_text(row, "C7_NUMSC"), _text(row, "C7_ITEMSC"))
+        return fields | {
+            "remote_id": line_id(row),
+            "status": legend.line_status(standing),
+            "item": item | {"description": item.get("description") or _text(row, "B1_DESC")},
+            "unit": self._settings.unit(fields.get("unit_raw") or ""),
+            "open_quantity": standing.open_quantity,
+            "cancelled_quantity": standing.cancelled_quantity,
+            "source_request": "|".join(part for part in request if part) or None,
+            "remote_was_deleted": standing.deleted,
+        }
+
+    def _warnings(self, order: PurchaseOrder) -> Iterable[str]:
+        if order.currency_raw and not order.currency:
+            yield f"currency index {order.currency_raw} is not mapped: add it to the setting currencies"
+        for line in order.lines:
+            if line.unit_raw and not line.unit:
+                yield f"unit {line.unit_raw} is not mapped: add it to the setting units"
+            if line.quantity is None or line.unit_price is None or line.amount is None:
+                continue
+            unit_of_last_digit = Decimal(1).scaleb(-columns.places(self._settings, "C7_TOTAL"))
+            if abs(line.quantity * line.unit_price - line.amount) > unit_of_last_digit:
+                yield f"{order.remote_id} line {line.remote_id}: quantity times price is not the amount"
+
+
+def key_of(row: Any) -> Key | None:
+    """What names the order of a row; None when the row cannot say."""
+    if not isinstance(row, dict):
+        return None
+    branch, number = row.get(columns.BRANCH), row.get(columns.NUMBER)
+    if not isinstance(branch, str) or not isinstance(number, str) or not number.strip():
+        return None
+    return text_of(branch) or "", text_of(number) or ""
+
+
+def remote_id_of(key: Key) -> str:
+    """`branch|number`."""
+    return "|".join(key)
+
+
+def line_id(row: Row) -> str:
+    """The item number, with the sequence behind it when the ERP uses one; raises ValueError."""
+    item, sequence = _text(row, columns.ITEM) or "", _text(row, columns.SEQUENCE)
+    return f"{item}|{sequence}" if sequence else item
+
+
+def raw_bytes(rows: Any) -> bytes:
+    """Rows as they came, for the dead letters."""
+    return json.dumps(rows, default=str).encode()
+
+
+def _json_safe(rows: Sequence[Row]) -> Any:
+    # No NUL: PostgreSQL keeps none in JSON.
+    return json.loads(raw_bytes([dict(row) for row in rows]).replace(b"\\u0000", b""))
+
+
+def _one_per_line(rows: Sequence[Row]) -> list[Row]:
+    """Rows without deleted ones whose line lives again, or was deleted more than once (the newest stands)."""
+    kept: dict[Any, Row] = {}
+    extra: list[Row] = []
+    for row in sorted(rows, key=_row_number):
+        name = str(row.get(columns.ITEM)), str(row.get(columns.SEQUENCE))
+        if name not in kept or _is_deleted(kept[name]):
+            kept[name] = row
+        elif not _is_deleted(row):
+            extra.append(row)  # two living rows of one line: the order is refused, not guessed at
+    return [*kept.values(), *extra]
+
+
+def _row_number(row: Row) -> int:
+    number = row.get(columns.ROW_ID)
+    return number if isinstance(number, int) else 0
+
+
+def _is_deleted(row: Row) -> bool:
+    return row.get(columns.DELETED) == "*"
+
+
+def _status_of(rows: Sequence[legend.Standing]) -> dict[str, Any]:
+    return {
+        "status": legend.order_status(rows),
+        "status_raw": legend.raw_status(rows),
+        "approval_status": legend.approval_status(rows),
+        "receipt_status": legend.receipt_status(rows),
+    }
+
+
+def _vendor(fields: Mapping[str, Any]) -> dict[str, Any] | None:
+    if not fields.get("code"):
+        return None
+    tax_id = fields.get("tax_id")
+    kind = {_CNPJ: "CNPJ", _CPF: "CPF"}.get(len(tax_id)) if tax_id else None
+    site = fields.get("site_code")
+    return {**fields, "remote_id": f"{fields['code']}|{site}" if site else fields["code"], "tax_id_type": kind}
+
+
+def _if_named(fields: Mapping[str, Any] | None, name: str = "remote_id") -> Mapping[str, Any] | None:
+    return fields if fields and fields.get(name) else None
+
+
+def _added(*parts: Decimal | None) -> Decimal | None:
+    known = [part for part in parts if part is not None]
+    return sum(known, Decimal(0)) if known else None
+
+
+def _text(row: Row, name: str) -> str | None:
+    return _named(name, text_of, row.get(name))
+
+
+def _date(row: Row, name: str) -> dt.date | None:
+    return _named(name, date_of, row.get(name))
+
+
+def _number(row: Row, name: str, decimals: int) -> Decimal | None:
+    return _named(name, lambda value: bare(value, decimals), row.get(name))
+
+
+def _fixed(row: Row, name: str, decimals: int) -> Decimal | None:
+    return _named(name, lambda value: fixed(value, decimals), row.get(name))
+
+
+def _named(name: str, read: Callable[[Any], T], value: Any) -> T:
+    try:
+        return read(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+def _stamp(row: Row, name: str) -> dt.datetime | None:
+    return _named(name, stamp_of, row.get(name))
+
+
+def stamp_of(value: Any) -> dt.datetime | None:
+    """A row stamp (UTC, with or without saying so) as an aware time; raises ValueError."""
+    text = (text_of(value) or "").strip()
+    if not text:
+        return None
+    match = _STAMP.fullmatch(text)
+    if not match:
+        raise ValueError("expected a time")
+    day, time, fraction, _ = match.groups()
+    return dt.datetime.fromisoformat(f"{day}T{time}{(fraction or '')[:7]}+00:00")

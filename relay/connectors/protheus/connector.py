@@ -1,0 +1,210 @@
+"""TOTVS Protheus, reading: genericQuery over SC7, one row per line, grouped into whole orders.
+
+    stamps:     rows with S_T_A_M_P_ >= newest - overlap -> which orders -> those orders read back, whole
+    no stamps:  every poll walks through all orders by key; the difference to what is known is found by others
+
+The first poll is a full pass in both cases, because rows older than the switch to stamps carry none.
+"""
+
+import datetime as dt
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+import httpx
+
+from relay.connectors.kit.mapping import capabilities
+from relay.connectors.protheus.assembly import Assembler, Key, key_of, raw_bytes, remote_id_of
+from relay.connectors.protheus.cursor import Reached, reached
+from relay.connectors.protheus.mapping import BRANCH, DELETED, MADE, NUMBER, header_rules, line_rules, wanted_columns
+from relay.connectors.protheus.names import Names
+from relay.connectors.protheus.query import GenericQuery
+from relay.connectors.protheus.settings import ProtheusCredentials, ProtheusSettings
+from relay.connectors.protheus.walk import (
+    FIRST_STAMP,
+    Batch,
+    Raw,
+    Touched,
+    Walk,
+    like,
+    newest_stamp,
+    one_of,
+    stamps_of,
+    trimmed,
+)
+from relay.domain.capabilities import Capabilities
+from relay.domain.connections import Cursor
+from relay.domain.errors import RecordRejected, Unavailable, UnexpectedReply, Unsupported
+from relay.domain.orders import PurchaseOrder
+from relay.ports import Page, Rejected
+
+Seen = tuple[frozenset[str], int]
+"""The stamps with which an order was read, and how often with just these."""
+
+READ_BACK: Final = 40
+"""Orders named in one question."""
+CLOCK_MARGIN: Final = dt.timedelta(days=1)
+"""How far the ERP's clock may be off: stamps count from this long before the first pass began."""
+
+
+def utc_now() -> dt.datetime:
+    """The time now, aware."""
+    return dt.datetime.now(dt.UTC)
+
+
+class ProtheusConnector:
+    """Reads the purchase orders of one Protheus; see `relay.ports.Connector` for what the methods promise."""
+
+    def __init__(
+        self,
+        settings: ProtheusSettings,
+        credentials: ProtheusCredentials,
+        client: httpx.AsyncClient,
+        *,
+        clock: Callable[[], dt.datetime] = utc_now,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._query = GenericQuery(settings, credentials, client)
+        self._walk = Walk(self._query, settings)
+        self._names = Names(self._query)
+        self._with_deleted = DELETED not in settings.absent_columns
+        self._stamped: bool | None = {"on": True, "off": False}.get(settings.stamps)
+        self._hidden: frozenset[str] = frozenset()
+        self._seen: dict[Key, Seen] = {}
+
+    async def changed_since(self, cursor: Cursor | None) -> AsyncIterator[Page]:
+        """Whole orders that changed since `cursor`; everything on None, and on every call without stamps."""
+        at = reached(cursor)
+        stamped = await self._has_stamps()
+        if not stamped or at.stamp is None:
+            since = (at.since or self._clock() - CLOCK_MARGIN) if stamped else None
+            # A pass begun without stamps cannot end with them: it is not known when its first orders were read.
+            after = at.after if at.since or not stamped else None
+            async for page in self._pass(after, since):
+                yield page
+            at = Reached(stamp=since)
+        if stamped and at.stamp:
+            async for page in self._by_stamp(at.stamp):
+                yield page
+
+    async def remote_ids(self) -> AsyncIterator[tuple[str, ...]]:
+        """The ids of all orders with a row that is not deleted, in batches."""
+        async for batch in self._walk.orders((BRANCH, NUMBER, "C7_ITEM"), with_deleted=False):
+            yield tuple(remote_id_of(key) for key in batch.orders)
+
+    async def read(self, remote_id: str) -> PurchaseOrder | None:
+        """One order, deleted ones marked so; None when no row of it is left. Raises RecordRejected."""
+        branch, bar, number = remote_id.rpartition("|")
+        if not bar or not number:
+            return None
+        async for batch in self._orders(only=like((branch, number))):
+            if rows := batch.orders.get((branch, number)):
+                order, _ = self._assembler().order((branch, number), await self._names.beside(rows))
+                return order
+        return None
+
+    def capabilities(self) -> Capabilities:
+        """The field mapping of this connection, with what the ERP keeps back from its user once that is known."""
+        rules = (*header_rules(self._settings), *line_rules(self._settings), *MADE)
+        unasked = frozenset(self._settings.absent_columns)
+        return capabilities("protheus", rules, hidden=self._hidden | self._names.hidden | unasked)
+
+    async def _pass(self, after: Raw | None, since: dt.datetime | None) -> AsyncIterator[Page]:
+        """Every order by key. The last page leads to the stamps from `since` on, or back to the start."""
+        async for batch in self._orders(after=after):
+            yield await self._page(batch, Reached(after=batch.after, since=since).text())
+            if since:
+                self._note(batch, since)
+        yield Page((), Reached(stamp=since).text())
+
+    async def _by_stamp(self, stamp: dt.datetime) -> AsyncIterator[Page]:
+        """Every order with a row stamped since then, overlap included; the last page of a step moves the cursor on."""
+        start = stamp - self._settings.overlap
+        met: set[Key] = set()
+        async for touched in self._walk.touched(start):
+            before = Reached(stamp=stamp).text()
+            met.update(trimmed(raw) for raw in touched.stamps)
+            async for page in self._read_again(self._unsettled(touched), before, start):
+                yield page
+            # A stamp in the future must not carry the cursor there: what is stamped until then would be skipped.
+            stamp = max(stamp, min(touched.newest, self._clock()))
+            strays = tuple(_stray(row) for row in touched.strays)
+            if strays or Reached(stamp=stamp).text() != before:
+                yield Page((), Reached(stamp=stamp).text(), strays)
+        self._seen = {key: seen for key, seen in self._seen.items() if key in met}
+
+    def _unsettled(self, touched: Touched) -> list[Raw]:
+        """Orders to read: those of the overlap that were read twice with these very stamps are left out.
+
+        Twice, because a transaction that waited for another may commit the same stamp after the first reading.
+        """
+        never: Seen = frozenset(), 0
+        seen = {raw: self._seen.get(trimmed(raw), never) for raw in touched.stamps}
+        return [raw for raw, stamps in touched.stamps.items() if seen[raw][1] < 2 or not seen[raw][0] >= stamps]  # noqa: PLR2004 - twice
+
+    def _note(self, batch: Batch, since: dt.datetime) -> None:
+        """Remember with which stamps these orders were read; called once their page is stored."""
+        for key, rows in batch.orders.items():
+            if newest_stamp(rows) >= since:
+                stamps = stamps_of(rows)
+                known, times = self._seen.get(key, (frozenset(), 0))
+                self._seen[key] = stamps, times + 1 if known == stamps else 1
+
+    async def _read_again(self, orders: list[Raw], cursor: Cursor, since: dt.datetime) -> AsyncIterator[Page]:
+        """Pages of these orders, whole, oldest change first; none of them carries the cursor on."""
+        for start in range(0, len(orders), READ_BACK):
+            async for batch in self._orders(only=one_of(orders[start : start + READ_BACK])):
+                page = await self._page(batch, cursor)
+                yield replace(page, orders=tuple(sorted(page.orders, key=_changed_at)))
+                self._note(batch, since)
+
+    async def _orders(self, *, after: Raw | None = None, only: str = "") -> AsyncIterator[Batch]:
+        fields = wanted_columns(self._settings, stamps=bool(self._stamped))
+        async for batch in self._walk.orders(fields, after=after, only=only, with_deleted=self._with_deleted):
+            self._hidden |= batch.hidden
+            yield batch
+
+    async def _page(self, batch: Batch, cursor: Cursor) -> Page:
+        named = await self._names.beside(row for rows in batch.orders.values() for row in rows)
+        rows_of: dict[Key, list[Mapping[str, Any]]] = {}
+        for row in named:
+            if key := key_of(row):
+                rows_of.setdefault(key, []).append(row)
+        assembler = self._assembler()
+        orders: list[PurchaseOrder] = []
+        rejected = [_stray(row) for row in batch.strays]
+        warnings: dict[str, None] = {}
+        for key, rows in rows_of.items():
+            try:
+                order, told = assembler.order(key, rows)
+            except RecordRejected as error:
+                rejected.append(Rejected(remote_id_of(key), error.field, str(error), raw_bytes(batch.orders[key])))
+            else:
+                orders.append(order)
+                warnings |= dict.fromkeys(told)
+        return Page(tuple(orders), cursor, tuple(rejected), tuple(warnings))
+
+    def _assembler(self) -> Assembler:
+        return Assembler(self._settings, self.capabilities().unreadable())
+
+    async def _has_stamps(self) -> bool:
+        """Whether to poll by stamp; asked again on every poll until the answer is yes."""
+        if self._stamped is not None:
+            return self._stamped
+        try:
+            found = await self._walk.stamped()
+        except (Unavailable, UnexpectedReply, Unsupported):
+            # An unknown column and a sick server fail alike: one that answers the simplest question is not sick.
+            await self._walk.answers()
+            found = False
+        self._stamped = found or None
+        return found
+
+
+def _changed_at(order: PurchaseOrder) -> dt.datetime:
+    return order.remote_updated_at or FIRST_STAMP
+
+
+def _stray(row: Any) -> Rejected:
+    return Rejected("", f"{BRANCH}, {NUMBER}", "a row without a readable branch and number", raw_bytes(row))

@@ -1,0 +1,163 @@
+"""Which column of Protheus feeds which canonical field: the field mapping, as data.
+
+`header_rules` are read from one row of the order (the header is repeated on each), `line_rules` from every row;
+`MADE` are the fields that `assembly.py` makes of several values. A2_, E4_ and B1_ columns are looked up and put
+beside the row's own.
+"""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, Final
+
+from relay.connectors.kit.mapping import Reader, Rule, derived
+from relay.connectors.kit.readers import bare, code, date, money, number_of, plain, quantity, text, text_of
+from relay.connectors.protheus.settings import ProtheusSettings
+
+FREIGHT: Final = {"C": "CIF", "F": "FOB", "T": "THIRD_PARTY", "S": "NONE"}
+DECIMALS: Final[Mapping[str, int]] = {"C7_TXMOEDA": 4}
+"""Standard decimals where they are not 2."""
+
+BRANCH: Final = "C7_FILIAL"
+NUMBER: Final = "C7_NUM"
+ITEM: Final = "C7_ITEM"
+SEQUENCE: Final = "C7_SEQUEN"
+STAMP: Final = "S_T_A_M_P_"
+DELETED: Final = "D_E_L_E_T_"
+ROW_ID: Final = "R_E_C_N_O_"
+
+MONEY_COLUMNS: Final = ("C7_TOTAL", "C7_VLDESC", "C7_VALIPI", "C7_ICMSRET", "C7_FRETE", "C7_SEGURO", "C7_DESPESA")
+"""What the totals of the header are made of."""
+
+_QUANTITIES: Final = "C7_QUANT, C7_QUJE"
+_STANDING: Final = f"C7_CONAPRO, C7_RESIDUO, C7_ENCER, {_QUANTITIES}"
+
+MADE: Final[tuple[Rule, ...]] = (
+    Rule("type", "C7_CONTRA", derived("contract_release when filled on a line, else standard", "code")),
+    Rule("status", _STANDING, derived("legend of MATA121 over the living rows", "code")),
+    Rule("status_raw", _STANDING, derived("the codes as the ERP holds them")),
+    Rule("approval_status", "C7_CONAPRO", derived("B pending, L approved, R rejected, blank not required", "code")),
+    Rule("receipt_status", "C7_QUANT, C7_QUJE, C7_RESIDUO", derived("quantities of the living rows", "code")),
+    Rule("company.remote_id", "tenantId", derived("company of the connection's tenant")),
+    Rule("vendor.remote_id", "C7_FORNECE, C7_LOJA", derived("code|store")),
+    Rule("vendor.tax_id_type", "A2_CGC", derived("CNPJ of 14 digits, CPF of 11", "code")),
+    Rule("currency", "C7_MOEDA", derived("currency index by the connection's map", "code")),
+    Rule("delivery_date", "C7_DATPRF", derived("latest of the living lines", "date")),
+    Rule("subtotal", "C7_TOTAL", derived("sum of the living lines", "amount")),
+    Rule("discount_total", "C7_VLDESC", derived("sum of the living lines", "amount")),
+    Rule("tax_total", "C7_VALIPI, C7_ICMSRET", derived("sum of the living lines: IPI and ICMS-ST", "amount")),
+    Rule("freight_total", "C7_FRETE", derived("sum of the living lines", "amount")),
+    Rule("total", ", ".join(MONEY_COLUMNS), derived("subtotal - discount + taxes + freight and other costs", "amount")),
+    Rule("notes", "C7_OBS", derived("different notes of the living lines, one a row")),
+    Rule("remote_updated_at", STAMP, derived("latest of the rows, UTC", "datetime")),
+    Rule("lines[].status", "C7_QUANT, C7_QUJE, C7_RESIDUO, C7_ENCER", derived("legend of MATA121", "code")),
+    Rule("lines[].unit", "C7_UM", derived("UN/ECE Rec 20 by the connection's map", "code")),
+    Rule("lines[].open_quantity", f"{_QUANTITIES}, C7_QTDACLA", derived("ordered - received - pre-received", "amount")),
+    Rule(
+        "lines[].cancelled_quantity",
+        f"{_QUANTITIES}, C7_RESIDUO",
+        derived("ordered - received once eliminated", "amount"),
+    ),
+    Rule("lines[].source_request", "C7_NUMSC, C7_ITEMSC", derived("request|item")),
+)
+
+
+def header_rules(settings: ProtheusSettings) -> tuple[Rule, ...]:
+    """Header fields read from one column each."""
+    return (
+        Rule("number", NUMBER, text(), 6),
+        Rule("branch.remote_id", BRANCH, text(), 12),
+        Rule("vendor.code", "C7_FORNECE", text(), 6),
+        Rule("vendor.site_code", "C7_LOJA", text(), 2),
+        Rule("vendor.name", "A2_NOME", text(), 40),
+        Rule("vendor.tax_id", "A2_CGC", text(), 14),
+        Rule("buyer", "C7_COMPRA", text(), 3),
+        Rule("currency_raw", "C7_MOEDA", _index()),
+        Rule("exchange_rate", "C7_TXMOEDA", _rate(places(settings, "C7_TXMOEDA"))),
+        Rule("order_date", "C7_EMISSAO", date()),
+        Rule("payment_terms.remote_id", "C7_COND", text(), 3),
+        Rule("payment_terms.code", "C7_COND", text(), 3),
+        Rule("payment_terms.description", "E4_DESCRI", text(), 15),
+        Rule("freight_type", "C7_TPFRETE", code(FREIGHT), 1),
+        Rule("ship_to.location_code", "C7_FILENT", text(), 12),
+        *_custom(settings.custom_fields, ""),
+    )
+
+
+def line_rules(settings: ProtheusSettings) -> tuple[Rule, ...]:
+    """Line fields read from one column each."""
+    return (
+        Rule("lines[].line_number", ITEM, text(), 4),
+        Rule("lines[].item.remote_id", "C7_PRODUTO", text(), 15),
+        Rule("lines[].item.code", "C7_PRODUTO", text(), 15),
+        Rule("lines[].item.description", "C7_DESCRI", text(), 30),
+        Rule("lines[].quantity", "C7_QUANT", quantity(places(settings, "C7_QUANT"))),
+        Rule("lines[].unit_raw", "C7_UM", text(), 2),
+        Rule("lines[].unit_price", "C7_PRECO", money(places(settings, "C7_PRECO"))),
+        Rule("lines[].discount", "C7_VLDESC", money(places(settings, "C7_VLDESC"))),
+        Rule("lines[].tax", "C7_VALIPI", money(places(settings, "C7_VALIPI"))),
+        Rule("lines[].amount", "C7_TOTAL", money(places(settings, "C7_TOTAL"))),
+        Rule("lines[].required_date", "C7_DATPRF", date()),
+        Rule("lines[].warehouse", "C7_LOCAL", text(), 2),
+        Rule("lines[].cost_center", "C7_CC", text(), 9),
+        Rule("lines[].account", "C7_CONTA", text(), 20),
+        Rule("lines[].received_quantity", "C7_QUJE", quantity(places(settings, "C7_QUJE"))),
+        *_custom(settings.line_custom_fields, "lines[]."),
+    )
+
+
+def places(settings: ProtheusSettings, column: str) -> int:
+    """Decimals of a column here."""
+    return settings.decimals.get(column, DECIMALS.get(column, 2))
+
+
+def wanted_columns(settings: ProtheusSettings, *, stamps: bool) -> tuple[str, ...]:
+    """The columns of SC7 to ask for, each once, in a settled order."""
+    rules = (*header_rules(settings), *line_rules(settings), *MADE)
+    named = (part for rule in rules for part in rule.source.split(", ") if part.startswith("C7_"))
+    own = (DELETED, ROW_ID, *((STAMP,) if stamps else ()))
+    extra = ("C7_SEQUEN", "C7_QTDACLA")
+    return tuple(
+        name
+        for name in dict.fromkeys((BRANCH, NUMBER, ITEM, *extra, *named, *own))
+        if name not in settings.absent_columns
+    )
+
+
+def _custom(columns: Mapping[str, str], prefix: str) -> tuple[Rule, ...]:
+    return tuple(
+        Rule(f"{prefix}custom_fields.{name}", name, _custom_date() if kind == "date" else _custom_auto())
+        for name, kind in columns.items()
+    )
+
+
+def _custom_auto() -> Reader:
+    return Reader("custom field: text trimmed, numbers as decimal text", "text", _any_custom)
+
+
+def _custom_date() -> Reader:
+    reader = date()
+    return Reader(
+        "custom field: date as ISO text", "date", lambda value: (day := reader.read(value)) and day.isoformat()
+    )
+
+
+def _any_custom(value: Any) -> str | bool | None:
+    if isinstance(value, (int, Decimal)) and not isinstance(value, bool):
+        # No dictionary says how many decimals an own column has: eight are kept, float noise is beyond them.
+        return format(bare(value, 8) or Decimal(0), "f")
+    return value if isinstance(value, bool) else text_of(value)
+
+
+def _index() -> Reader:
+    return Reader("currency index", "code", lambda value: None if value is None else format(plain(_whole(value)), "f"))
+
+
+def _whole(value: Any) -> Decimal:
+    number = number_of(value)
+    if number is None or number != number.to_integral_value():
+        raise ValueError("expected a whole number")
+    return number
+
+
+def _rate(decimals: int) -> Reader:
+    return Reader("number; 0 means 1", "amount", lambda value: bare(value, decimals) or Decimal(1), decimals)

@@ -1,0 +1,127 @@
+"""What a person says about one Protheus: where it is, how it is read, what its own columns and codes mean."""
+
+import datetime as dt
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import (
+    AfterValidator,
+    AnyHttpUrl,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+)
+
+UNITS: Final[Mapping[str, str]] = {
+    "UN": "C62",
+    "PC": "H87",
+    "KG": "KGM",
+    "GR": "GRM",
+    "TN": "TNE",
+    "TL": "TNE",
+    "MT": "MTR",
+    "M": "MTR",
+    "M2": "MTK",
+    "M3": "MTQ",
+    "LT": "LTR",
+    "L": "LTR",
+    "ML": "MLT",
+    "HR": "HUR",
+    "DZ": "DZN",
+    "PR": "PR",
+}
+"""Usual Protheus units as UN/ECE Recommendation 20 codes. Boxes and the like are the customer's own: map them."""
+
+Column = Annotated[str, StringConstraints(to_upper=True, pattern=r"^(C7_[A-Z0-9_]{1,12}|[A-Z]_[A-Z_]{4,12}_)$")]
+CustomKind = Literal["auto", "date"]
+
+
+def _all_auto(value: Any) -> Any:
+    """A list of column names is short for {name: "auto"}."""
+    return (
+        dict.fromkeys(value, "auto") if isinstance(value, Iterable) and not isinstance(value, (str, Mapping)) else value
+    )
+
+
+def _no_blank_after_comma(tenant: str) -> str:
+    company, comma, branch = tenant.partition(",")
+    if not company.strip() or not comma or branch != branch.lstrip():
+        raise ValueError("write it as COMPANY,BRANCH with no blank after the comma, for example T1,D MG 01")
+    return tenant
+
+
+CustomColumns = Annotated[dict[Column, CustomKind], BeforeValidator(_all_auto)]
+Tenant = Annotated[str, StringConstraints(min_length=2, max_length=40), AfterValidator(_no_blank_after_comma)]
+
+
+class ProtheusSettings(BaseModel):
+    """Settings of a Protheus connection."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base_url: AnyHttpUrl = Field(description="REST address up to and with its base path: https://erp.example:8080/rest")
+    tenant: Tenant = Field(description="Company and branch of the tenantId header: T1,D MG 01")
+    module: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")] | None = Field(
+        default=None, description="x-erp-module header, three letters without SIGA, when the ERP asks for it: COM"
+    )
+    login: Literal["oauth2", "basic"] = Field(default="oauth2", description="How relay logs in.")
+    all_branches: bool = Field(default=False, description="Read the orders of every branch, not only the tenant's.")
+    issued_since: dt.date | None = Field(default=None, description="Leave orders issued before this day alone.")
+    stamps: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="Whether SC7 has S_T_A_M_P_ (UseRowStamp=1). Without it every poll reads all orders.",
+    )
+    overlap: dt.timedelta = Field(
+        default=dt.timedelta(minutes=5),
+        ge=dt.timedelta(0),
+        description="How far before the last stamp each poll begins, for transactions that commit late.",
+    )
+    stamp_literal: str = Field(
+        default="'{}'",
+        pattern=r"^[^{}]*\{\}[^{}]*$",
+        description="How a time is written in `where`; for Oracle TO_TIMESTAMP('{}','YYYY-MM-DD\"T\"HH24:MI:SS.FF3').",
+    )
+    page_size: int = Field(default=200, ge=2, le=5000, description="Rows per call.")
+    currencies: dict[int, Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]] = Field(
+        default={1: "BRL"}, description="ISO 4217 code of each currency index (MV_MOEDA1, MV_MOEDA2, ...)."
+    )
+    units: dict[str, str] = Field(
+        default_factory=dict, description="UN/ECE Rec 20 code by C7_UM, added to the usual ones."
+    )
+    decimals: dict[Column, Annotated[int, Field(ge=0, le=12)]] = Field(
+        default_factory=dict, description="Decimals of columns that this customer has widened: C7_PRECO = 4."
+    )
+    custom_fields: CustomColumns = Field(
+        default_factory=dict, description="Own columns that say the same on every line of an order: C7_XPRIOR."
+    )
+    line_custom_fields: CustomColumns = Field(default_factory=dict, description="Own columns of each line: C7_XPESO.")
+    absent_columns: frozenset[Column] = Field(
+        default=frozenset(), description="Columns that this installation does not have and must not be asked for."
+    )
+    keep_raw: bool = Field(default=False, description="Keep the ERP's rows in the order's `raw`.")
+
+    @property
+    def company(self) -> str:
+        """The company part of the tenant."""
+        return self.tenant.partition(",")[0]
+
+    @property
+    def branch(self) -> str:
+        """The branch part of the tenant; blanks inside it matter."""
+        return self.tenant.partition(",")[2]
+
+    def unit(self, raw: str) -> str | None:
+        """The Rec 20 code of a unit, or None: not mapped."""
+        return self.units.get(raw) or UNITS.get(raw)
+
+
+class ProtheusCredentials(BaseModel):
+    """The ERP user that relay logs in as."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    username: Annotated[str, StringConstraints(min_length=1, max_length=100)]
+    password: SecretStr = Field(min_length=1)
