@@ -17,6 +17,7 @@ from faststream.kafka import KafkaBroker
 
 from relay.api.app import application, served
 from relay.connectors import CONNECTORS
+from relay.control import Control
 from relay.domain.errors import KeyTrouble, Unavailable, UserError
 from relay.embedded import broker, postgres
 from relay.ports import Claimed
@@ -100,6 +101,17 @@ def keyring(settings: Settings) -> Keyring:
     if settings.database.url is None:
         return ensure_master_key_file(data_directory(settings) / "master.key")
     raise KeyTrouble("no master key: set RELAY_VAULT__MASTER_KEY or RELAY_VAULT__MASTER_KEY_FILE")
+
+
+@asynccontextmanager
+async def wired_control(settings: Settings, url: str) -> AsyncIterator[Control]:
+    """What people do, on this database; the master keys are looked for when something is sealed or opened.
+
+    Raises:
+        Unavailable: the database does not answer.
+    """
+    async with opened(url, connections=2) as database:
+        yield Control(Registry(database), lambda: Vault(keyring(settings)), CONNECTORS)
 
 
 def kafka_access(settings: Settings, bootstrap: str) -> KafkaAccess:

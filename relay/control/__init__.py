@@ -1,0 +1,29 @@
+"""Control: what people do to relay, without a word about how they ask. The command line and the HTTP API call it."""
+
+from relay.control.given import connector_named
+from relay.control.operations import Control
+from relay.control.views import (
+    AttemptView,
+    ConnectionAdded,
+    ConnectionView,
+    DeliveryView,
+    EndpointAdded,
+    EndpointView,
+    FirstLook,
+    RejectedView,
+    View,
+)
+
+__all__ = [
+    "AttemptView",
+    "ConnectionAdded",
+    "ConnectionView",
+    "Control",
+    "DeliveryView",
+    "EndpointAdded",
+    "EndpointView",
+    "FirstLook",
+    "RejectedView",
+    "View",
+    "connector_named",
+]

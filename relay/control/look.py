@@ -1,0 +1,68 @@
+"""Look: read one page of orders from an ERP before its connection is stored, and say what to do when that fails."""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+from pydantic import BaseModel
+
+from relay.control.views import FirstLook, RejectedView
+from relay.domain.errors import CredentialsRefused, Permanent, Throttled, Transient, UnexpectedReply, Unsupported
+from relay.ports import Connector, ConnectorKind, Page
+from relay.wire.erp import polite_client
+
+MOST_REJECTED = 20
+"""Rejected records that are listed; the dead letters hold them all."""
+
+_ADVICE: tuple[tuple[type[Exception], str], ...] = (
+    (CredentialsRefused, "Check user and password, and that this user may log in to the API"),
+    (UnexpectedReply, "Check the address: it must be the ERP's API with its base path, not a web page or a proxy"),
+    (Unsupported, "Give this user the permission that is named, or ask who runs the ERP"),
+    (Throttled, "The ERP asks to slow down: try again later"),
+    (Transient, "Check that address and port are right, that the ERP runs, and that it can be reached from here"),
+    (Permanent, "Check the settings"),
+)
+
+
+async def first_look(kind: ConnectorKind, settings: BaseModel, credentials: BaseModel) -> FirstLook:
+    """Read the first page of orders.
+
+    Raises the connector's errors, with what to do: CredentialsRefused, UnexpectedReply, Unsupported, Unavailable,
+    Throttled.
+    """
+    async with polite_client(kind.pace) as client, _advised():
+        page = await _first_page(kind.build(settings, credentials, client))
+    if page is None:
+        return FirstLook()
+    return FirstLook(
+        orders=len(page.orders),
+        example=next((each.number or each.remote_id for each in page.orders), None),
+        rejected=tuple(RejectedView.of(each) for each in page.rejected[:MOST_REJECTED]),
+        warnings=page.warnings,
+    )
+
+
+@asynccontextmanager
+async def unconnected(kind: ConnectorKind, settings: BaseModel, credentials: BaseModel) -> AsyncIterator[Connector]:
+    """A connector that is asked nothing of the ERP, for its field mapping."""
+    async with httpx.AsyncClient() as client:
+        yield kind.build(settings, credentials, client)
+
+
+async def _first_page(connector: Connector) -> Page | None:
+    pages = connector.changed_since(None)
+    try:
+        return await anext(pages, None)
+    finally:
+        if isinstance(pages, AsyncGenerator):
+            await pages.aclose()
+
+
+@asynccontextmanager
+async def _advised() -> AsyncIterator[None]:
+    try:
+        yield
+    except (Transient, Permanent) as error:
+        advice = next(words for kind, words in _ADVICE if isinstance(error, kind))
+        error.args = (f"{str(error).rstrip('.')}. {advice}. Nothing was stored.",)
+        raise

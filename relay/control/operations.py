@@ -1,0 +1,238 @@
+"""Operations: one method per thing that people do, checked before anything is stored.
+
+    given -> checked -> (a first look at the ERP) -> sealed -> stored -> shown
+
+Secrets come in and are sealed; only a new endpoint's signing secret goes out, once.
+"""
+
+import os
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import orjson
+
+from relay.control import given
+from relay.control.look import first_look, unconnected
+from relay.control.views import ConnectionAdded, ConnectionView, DeliveryView, EndpointAdded, EndpointView
+from relay.domain.capabilities import Capabilities
+from relay.domain.connections import Connection, ConnectionId, ConnectionState, CustomerId
+from relay.domain.deliveries import DeliveryState
+from relay.domain.endpoints import Endpoint, EndpointId, EndpointState
+from relay.domain.errors import AlreadyThere, NotFound, UserError
+from relay.domain.signing import new_secret
+from relay.ports import ConnectorKind
+from relay.store.registry import Registry
+from relay.vault.vault import Place, Purpose, Vault
+from relay.wire.webhook import check_url
+
+SECRET_BYTES = 32
+POLL_EVERY = timedelta(seconds=60)
+RECONCILE_EVERY = timedelta(hours=1)
+AT_ONCE = 16
+DEADLINE = timedelta(seconds=15)
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """The operations. `vault` is called only by those that seal or open, so that the others need no master key."""
+
+    registry: Registry
+    vault: Callable[[], Vault]
+    kinds: Mapping[str, ConnectorKind]
+
+    async def add_connection(  # noqa: PLR0913 - what a connection is made of
+        self,
+        *,
+        customer: str,
+        kind: str,
+        name: str,
+        settings: Mapping[str, Any],
+        credentials: Mapping[str, Any],
+        poll_every: timedelta = POLL_EVERY,
+        reconcile_every: timedelta = RECONCILE_EVERY,
+        check: bool = True,
+    ) -> ConnectionAdded:
+        """Add a connection, with its customer when that is new. `check` reads a page of orders before storing anything.
+
+        Raises:
+            UserError: a name, setting or credential cannot be used; each is named.
+            AlreadyThere: the customer has a connection of that name.
+            KeyTrouble: there is no master key.
+            Transient, Permanent: what the ERP said to the first look, with what to do.
+        """
+        connector = given.connector_named(self.kinds, kind)
+        given.name_given("customer", customer)
+        given.name_given("connection", name)
+        checked_settings = given.settings_given(connector, settings)
+        checked_credentials = given.credentials_given(connector, credentials)
+        given.span_given("poll_every", poll_every, given.SHORTEST_POLL, given.LONGEST_POLL)
+        vault = self.vault()
+        await self._not_there(customer, name)
+        look = await first_look(connector, checked_settings, checked_credentials) if check else None
+        connection_id = ConnectionId(f"con_{secrets.token_hex(12)}")
+        new = Connection(
+            id=connection_id,
+            customer_id=CustomerId(customer),
+            name=name,
+            connector=kind,
+            settings=checked_settings.model_dump(mode="json", exclude_unset=True),
+            poll_every=poll_every,
+            reconcile_every=reconcile_every,
+            sealed=await self._sealed(
+                vault, Place(customer, connection_id, Purpose.CREDENTIALS), orjson.dumps(dict(credentials))
+            ),
+        )
+        await self.registry.add_connection(new)
+        return ConnectionAdded(connection=await self.connection(connection_id), look=look)
+
+    async def connections(self) -> list[ConnectionView]:
+        """All connections, by customer and name."""
+        return [ConnectionView.of(each) for each in await self.registry.connections()]
+
+    async def connection(self, name: str) -> ConnectionView:
+        """One connection with counts. Raises NotFound, or UserError when several have that name."""
+        return ConnectionView.of(await self.registry.connection(name))
+
+    async def pause_connection(self, name: str) -> ConnectionView:
+        """Poll no more until it is resumed; what was read is still published and delivered. Raises NotFound."""
+        return await self._set_connection(name, ConnectionState.PAUSED)
+
+    async def resume_connection(self, name: str) -> ConnectionView:
+        """Poll again, at once and from where it stopped. Raises NotFound."""
+        return await self._set_connection(name, ConnectionState.ACTIVE)
+
+    async def remove_connection(self, name: str) -> ConnectionView:
+        """Remove a connection with its snapshots, events and deliveries; what it was. Raises NotFound."""
+        seen = await self.connection(name)
+        await self.registry.remove("connections", seen.id)
+        return seen
+
+    async def capabilities(self, name: str) -> Capabilities:
+        """The field mapping of a connection; its ERP is not asked. Raises NotFound, KeyTrouble."""
+        subject: Connection = (await self.registry.connection(name)).subject
+        connector = given.connector_named(self.kinds, subject.connector)
+        place = Place(subject.customer_id, subject.id, Purpose.CREDENTIALS)
+        secret = self.vault().open(await self.registry.customer_key(subject.customer_id), place, subject.sealed)
+        settings = connector.settings.model_validate(subject.settings)
+        credentials = connector.credentials.model_validate(orjson.loads(secret))
+        async with unconnected(connector, settings, credentials) as built:
+            return built.capabilities()
+
+    async def add_endpoint(  # noqa: PLR0913 - what an endpoint is made of
+        self,
+        *,
+        customer: str,
+        name: str,
+        url: str,
+        event_types: Iterable[str] = (),
+        connections: Iterable[str] = (),
+        at_once: int = AT_ONCE,
+        deadline: timedelta = DEADLINE,
+        allow_http: bool = False,
+    ) -> EndpointAdded:
+        """Add an endpoint, with its customer when that is new; its signing secret is in the answer and nowhere else.
+
+        Raises:
+            UserError: a name, the address, an event type or another value cannot be used.
+            AlreadyThere: the customer has an endpoint of that name.
+            NotFound: the customer has no such connection.
+            KeyTrouble: there is no master key.
+        """
+        given.name_given("customer", customer)
+        given.name_given("endpoint", name)
+        secret, endpoint_id = new_secret(os.urandom(SECRET_BYTES)), EndpointId(f"end_{secrets.token_hex(12)}")
+        place = Place(customer, endpoint_id, Purpose.SIGNING_SECRET)
+        new = Endpoint(
+            id=endpoint_id,
+            customer_id=customer,
+            name=name,
+            url=check_url(url, allow_http=allow_http),
+            event_types=given.event_types_given(event_types),
+            connections=tuple([await self._connection_id(customer, each) for each in connections]),
+            at_once=given.at_once_given(at_once),
+            deadline=given.span_given("deadline", deadline, given.SHORTEST_DEADLINE, given.LONGEST_DEADLINE),
+            sealed=await self._sealed(self.vault(), place, secret.encode()),
+        )
+        await self.registry.add_endpoint(new)
+        return EndpointAdded(
+            endpoint=await self.endpoint(endpoint_id), secret=secret, notices=await self._silent(customer)
+        )
+
+    async def endpoints(self) -> list[EndpointView]:
+        """All endpoints, by customer and name."""
+        return [EndpointView.of(each) for each in await self.registry.endpoints()]
+
+    async def endpoint(self, name: str) -> EndpointView:
+        """One endpoint with counts. Raises NotFound, or UserError when several have that name."""
+        return EndpointView.of(await self.registry.endpoint(name))
+
+    async def enable_endpoint(self, name: str) -> EndpointView:
+        """Send again, what waited first. Raises NotFound."""
+        return await self._set_endpoint(name, EndpointState.ACTIVE)
+
+    async def disable_endpoint(self, name: str) -> EndpointView:
+        """Send nothing more; deliveries wait. Raises NotFound."""
+        return await self._set_endpoint(name, EndpointState.DISABLED)
+
+    async def remove_endpoint(self, name: str) -> EndpointView:
+        """Remove an endpoint with its deliveries; what it was. Raises NotFound."""
+        seen = await self.endpoint(name)
+        await self.registry.remove("endpoints", seen.id)
+        return seen
+
+    async def deliveries(
+        self, *, endpoint: str | None = None, state: str | None = None, order: str | None = None, most: int = 50
+    ) -> list[DeliveryView]:
+        """The latest deliveries, newest first. `order` is a purchase order's remote id. Raises NotFound, UserError."""
+        if state is not None and state not in set(DeliveryState):
+            raise UserError(f"unknown state {state!r}: the known ones are {', '.join(DeliveryState)}")
+        endpoint_id = (await self.registry.endpoint(endpoint)).subject.id if endpoint else None
+        rows = await self.registry.deliveries(endpoint=endpoint_id, state=state, order=order, most=most)
+        return [DeliveryView.of(row) for row in rows]
+
+    async def delivery(self, delivery_id: str) -> DeliveryView:
+        """One delivery with its attempts. Raises NotFound."""
+        return DeliveryView.of(await self.registry.delivery(delivery_id))
+
+    async def retry_delivery(self, delivery_id: str) -> DeliveryView:
+        """Send a delivery now. Raises NotFound, and UserError when it waits behind another of its order."""
+        await self.registry.retry(delivery_id)
+        return await self.delivery(delivery_id)
+
+    async def _not_there(self, customer: str, name: str) -> None:
+        """Before the ERP is asked; what stores the connection looks once more."""
+        try:
+            await self.registry.connection(f"{customer}/{name}")
+        except NotFound:
+            return
+        raise AlreadyThere(f"{customer} already has a connection {name!r}: choose another name")
+
+    async def _sealed(self, vault: Vault, place: Place, plaintext: bytes) -> bytes:
+        key = await self.registry.customer_key(place.customer_id, vault.new_customer_key(place.customer_id))
+        return vault.seal(key, place, plaintext)
+
+    async def _connection_id(self, customer: str, name: str) -> str:
+        try:
+            seen = await self.registry.connection(f"{customer}/{name}")
+        except NotFound:
+            seen = await self.registry.connection(name)
+        subject: Connection = seen.subject
+        if subject.customer_id != customer:
+            raise NotFound(f"{customer} has no connection {name!r}: see `relay connections list`")
+        return subject.id
+
+    async def _silent(self, customer: str) -> tuple[str, ...]:
+        if any(each.subject.customer_id == customer for each in await self.registry.connections()):
+            return ()
+        return (f"{customer} has no connections yet: nothing will be sent before one is added",)
+
+    async def _set_connection(self, name: str, state: ConnectionState) -> ConnectionView:
+        await self.registry.set_connection((await self.registry.connection(name)).subject.id, state)
+        return await self.connection(name)
+
+    async def _set_endpoint(self, name: str, state: EndpointState) -> EndpointView:
+        await self.registry.set_endpoint((await self.registry.endpoint(name)).subject.id, state)
+        return await self.endpoint(name)

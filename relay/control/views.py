@@ -1,0 +1,185 @@
+"""Views: connections, endpoints and deliveries as people and scripts see them. Field names here are promises.
+
+Nothing secret has a field: credentials never leave the vault this way, and an address is shown without its query.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, Self
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from relay.domain.connections import Connection, ConnectionState
+from relay.domain.endpoints import Endpoint, EndpointState
+from relay.ports import Rejected
+from relay.store.registry import Sighting
+
+
+class View(BaseModel):
+    """What is shown; extra columns of a row are left out."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class ConnectionView(View):
+    """A connection. `counts` is empty in lists."""
+
+    id: str
+    customer: str
+    name: str
+    connector: str
+    state: ConnectionState
+    settings: dict[str, Any]
+    poll_every: timedelta
+    reconcile_every: timedelta
+    synced: bool
+    failures: int
+    due_at: datetime | None
+    polled_at: datetime | None
+    problem: str | None
+    notices: tuple[str, ...]
+    counts: dict[str, int]
+
+    @classmethod
+    def of(cls, seen: Sighting) -> Self:
+        """The view of what the registry has seen."""
+        subject: Connection = seen.subject
+        return cls(
+            id=subject.id,
+            customer=subject.customer_id,
+            name=subject.name,
+            connector=subject.connector,
+            state=subject.state,
+            settings=subject.settings,
+            poll_every=subject.poll_every,
+            reconcile_every=subject.reconcile_every,
+            synced=subject.synced,
+            failures=subject.failures,
+            due_at=subject.due_at,
+            polled_at=seen.seen_at,
+            problem=seen.problem,
+            notices=seen.notices,
+            counts=seen.counts,
+        )
+
+
+class RejectedView(View):
+    """A record that could not be read; its bytes go to the dead letters, not here."""
+
+    remote_id: str
+    field: str
+    reason: str
+
+    @classmethod
+    def of(cls, rejected: Rejected) -> Self:
+        """The view of a rejected record."""
+        return cls(remote_id=rejected.remote_id, field=rejected.field, reason=rejected.reason)
+
+
+class FirstLook(View):
+    """What the first page of orders looked like, read before a connection is stored."""
+
+    orders: int = 0
+    example: str | None = Field(default=None, description="Number of one order that was read.")
+    rejected: tuple[RejectedView, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class ConnectionAdded(View):
+    """A new connection; `look` is None when it was stored without asking the ERP."""
+
+    connection: ConnectionView
+    look: FirstLook | None
+
+
+class EndpointView(View):
+    """An endpoint. Empty `event_types` or `connections` means all; `counts` is empty in lists."""
+
+    id: str
+    customer: str
+    name: str
+    url: str
+    state: EndpointState
+    event_types: tuple[str, ...]
+    connections: tuple[str, ...]
+    at_once: int
+    deadline: timedelta
+    problem: str | None
+    counts: dict[str, int]
+
+    @classmethod
+    def of(cls, seen: Sighting) -> Self:
+        """The view of what the registry has seen."""
+        subject: Endpoint = seen.subject
+        return cls(
+            id=subject.id,
+            customer=subject.customer_id,
+            name=subject.name,
+            url=_without_query(subject.url),
+            state=subject.state,
+            event_types=subject.event_types,
+            connections=subject.connections,
+            at_once=subject.at_once,
+            deadline=subject.deadline,
+            problem=seen.problem,
+            counts=seen.counts,
+        )
+
+
+class EndpointAdded(View):
+    """A new endpoint with its signing secret: the only time that it is shown."""
+
+    endpoint: EndpointView
+    secret: str = Field(repr=False)
+    notices: tuple[str, ...] = ()
+
+
+class AttemptView(View):
+    """One try. `excerpt` is the beginning of what the receiver answered."""
+
+    number: int
+    started_at: datetime
+    seconds: float
+    outcome: str
+    status: int | None
+    error: str
+    detail: str
+    excerpt: str
+
+
+class DeliveryView(View):
+    """One event on its way to one endpoint. `attempts_made` is None in lists."""
+
+    id: str
+    state: str
+    endpoint: str
+    endpoint_id: str
+    event_id: str
+    type: str
+    connection_id: str
+    remote_id: str
+    sequence: int
+    attempts: int
+    last_status: int | None
+    last_error: str | None
+    due_at: datetime | None
+    created_at: datetime
+    done_at: datetime | None
+    attempts_made: tuple[AttemptView, ...] | None = None
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Self:
+        """The view of a row of the registry."""
+        made = row.get("attempts_made")
+        attempts = None if made is None else tuple(_attempt(each) for each in made)
+        return cls.model_validate({**row, "attempts_made": attempts})
+
+
+def _attempt(row: Mapping[str, Any]) -> AttemptView:
+    return AttemptView.model_validate({**row, "excerpt": row["excerpt"].decode(errors="replace")})
+
+
+def _without_query(url: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(query="***" if parts.query else ""))
