@@ -12,6 +12,7 @@ import base64
 import contextlib
 import fcntl
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -76,8 +77,11 @@ class ApacheKafka:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.port, self._controller_port = _free_ports(2)
+        self.port, self._login_port, self._controller_port = _free_ports(3)
         self.bootstrap = f"127.0.0.1:{self.port}"
+        self.login_bootstrap = f"127.0.0.1:{self._login_port}"
+        """The listener that wants a login by SASL PLAIN: user `relay`, `password`."""
+        self.password = secrets.token_urlsafe()
         self.process: subprocess.Popen[bytes] | None = None
         self._log = directory / "broker.log"
 
@@ -126,7 +130,9 @@ class ApacheKafka:
         text = (FIXTURES / "server.properties").read_text()
         names = {
             "{port}": str(self.port),
+            "{login_port}": str(self._login_port),
             "{controller_port}": str(self._controller_port),
+            "{password}": self.password,
             "{data}": str(self.directory / "data"),
         }
         for name, value in names.items():

@@ -84,7 +84,9 @@ class KafkaAccess:
 
     def __post_init__(self) -> None:
         if self.uses_sasl and not (self.sasl_username and self.sasl_password):
-            raise UserError(f"Kafka security {self.security_protocol} needs a user name and a password")
+            raise UserError(
+                f"Kafka security {self.security_protocol} needs RELAY_KAFKA__USERNAME and RELAY_KAFKA__PASSWORD"
+            )
 
     @property
     def uses_tls(self) -> bool:

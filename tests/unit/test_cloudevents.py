@@ -120,6 +120,7 @@ def test_a_bad_binary_event_is_refused_with_its_reason(headers, reason):
         ("[" * 100_000, Reason.UNREADABLE),
         ('{"data":' + "[" * 100_000, Reason.UNREADABLE),
         ("{}", Reason.NOT_A_CLOUDEVENT),
+        ('{"id":null}', Reason.NOT_A_CLOUDEVENT),
         ('{"id":["1"]}', Reason.NOT_A_CLOUDEVENT),
         ('{"data":1,"data_base64":"AP8="}', Reason.NOT_A_CLOUDEVENT),
     ],

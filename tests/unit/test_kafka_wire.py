@@ -3,10 +3,15 @@
 import asyncio
 import socket
 import ssl
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from faststream.kafka import KafkaBroker
 from faststream.kafka.security import parse_security
 
@@ -105,7 +110,7 @@ def test_a_password_is_not_shown():
 
 
 def test_a_login_without_a_password_is_refused():
-    with pytest.raises(UserError, match="password"):
+    with pytest.raises(UserError, match="RELAY_KAFKA__PASSWORD"):
         KafkaAccess("h:1", "SASL_SSL", sasl_username="user")
 
 
@@ -133,6 +138,33 @@ async def test_faststream_and_aiokafka_log_in_alike(protocol, mechanism):
     assert (ours.get("ssl_context") is None) == (theirs["ssl_context"] is None)
     KafkaBroker(access.bootstrap, security=security(access), client_id=access.client_id)
     await AIOKafkaProducer(**ours).stop()
+
+
+async def test_a_broker_with_an_untrusted_certificate_is_named_with_what_to_do(tmp_path):
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(self_signed(tmp_path))
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=tls)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        address = f"127.0.0.1:{port}"
+        with pytest.raises(UserError, match=f"{address}.*RELAY_KAFKA__CA_FILE"):
+            await probe(KafkaAccess(address, "SSL"))
+
+
+def self_signed(folder):
+    """A PEM file with a key and a certificate that nobody trusts."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "nobody")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    plain = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (folder / "both.pem").write_bytes(plain + certificate.public_bytes(Encoding.PEM))
+    return folder / "both.pem"
 
 
 async def test_a_broker_that_refuses_connections_is_named_with_what_to_do(closed):
