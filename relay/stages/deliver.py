@@ -53,7 +53,10 @@ class Deliver:
 
     def __post_init__(self) -> None:
         under_way = AHEAD * self.endpoint.at_once
-        self._lanes = Lanes(at_once=under_way, window=2 * under_way)
+        self._window = 2 * under_way
+        self._lanes = Lanes(at_once=under_way, window=self._window)
+        # Heads that were read before a record was committed would be sent again after it.
+        self._turn = asyncio.Lock()
         self._slots = asyncio.Semaphore(self.endpoint.at_once)
 
     def ring(self) -> None:
@@ -94,14 +97,14 @@ class Deliver:
     async def _refill(self) -> None:
         if self._next_due is not None and self._next_due <= self.clock():
             self._more = True
-        room = self._lanes.room()
-        if not self._more or room < self._lanes.held:
+        if not self._more or self._lanes.room() < self._window // 2:
             return
-        self._more = False
-        heads = await self.store.heads(self.endpoint.id, room + self._lanes.held)
-        self._lanes.offer(heads.due)
-        # A full answer means that there may be more; what is already held comes again and is ignored.
-        self._more = self._more or len(heads.due) == room + self._lanes.held
+        async with self._turn:
+            self._more = False
+            # What is already held comes again and is ignored, so a full answer means that there may be more.
+            heads = await self.store.heads(self.endpoint.id, self._window)
+            self._lanes.offer(heads.due)
+        self._more = self._more or len(heads.due) == self._window
         self._next_due = heads.next_due
 
     async def _rest(self) -> None:
@@ -132,7 +135,7 @@ class Deliver:
             "delivery.attempted",
             endpoint=self.endpoint.id,
             delivery=delivery.id,
-            event=delivery.event_id,
+            event_id=delivery.event_id,
             attempt=attempt.number,
             outcome=attempt.outcome,
             status=answer.status,
@@ -160,13 +163,14 @@ class Deliver:
         )
 
     async def _record(self) -> None:
-        attempts, self._ended = self._ended, []
-        promoted = await self.store.record(self.lease, attempts)
-        for attempt in attempts:
-            self._lanes.finish(attempt.delivery)
-            if attempt.outcome is Outcome.RETRY and attempt.due_at is not None:
-                self._next_due = min(attempt.due_at, self._next_due or attempt.due_at)
-        if self._lanes.offer(promoted) < len(promoted):
-            self._more = True
+        async with self._turn:
+            attempts, self._ended = self._ended, []
+            promoted = await self.store.record(self.lease, attempts)
+            for attempt in attempts:
+                self._lanes.finish(attempt.delivery)
+            if self._lanes.offer(promoted) < len(promoted):
+                self._more = True
+        retries = [each.due_at for each in attempts if each.outcome is Outcome.RETRY and each.due_at is not None]
+        self._next_due = min([*retries, *([self._next_due] if self._next_due else [])], default=None)
         self._recording = False
         self._bell.set()

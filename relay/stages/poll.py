@@ -80,7 +80,9 @@ class Poll:
             )
         await self.store.save_polled(self.lease, polled)
         metrics.POLLS.labels("failed" if polled.failures else "well").inc()
-        log.info(
+        # A quiet poll is no news; ten thousand connections would fill the log with it.
+        tell = log.info if events or polled.failures else log.debug
+        tell(
             "connection.polled",
             connection=self.connection.id,
             events=events,

@@ -104,6 +104,6 @@ class Publish:
             body=orjson.dumps(note),
             problem=str(refused),
         )
-        log.error("event.refused", connection=row.connection_id, event=row.event_id, problem=str(refused))
+        log.error("event.refused", connection=row.connection_id, event_id=row.event_id, problem=str(refused))
         await self.outbox.save_refused(self.lease, row, letter)
         await self.admissions.admit([row.event_id])
