@@ -24,7 +24,6 @@ from relay.embedded import broker as embedded_broker
 from relay.wire.kafka import KafkaAccess, Topics, probe, security
 from relay.wire.kafka_publisher import Publisher
 from relay.wire.kafka_topics import MESSAGE_LIMIT, ensure_topics
-from tests.fixtures.apache_kafka import apache_kafka  # noqa: F401  a fixture, asked for by name
 
 PARTITIONS = 3
 RETENTION = timedelta(days=14)
