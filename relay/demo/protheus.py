@@ -39,9 +39,10 @@ class ProtheusDesk(ProtheusRows):
         company: str = "T1",
         branches: Sequence[str] = BRANCHES,
         stamps: bool = True,
+        blanks_count: bool = False,
         clock: Callable[[], dt.datetime],
     ) -> None:
-        super().__init__(company=company, branches=branches, stamps=stamps, clock=clock)
+        super().__init__(company=company, branches=branches, stamps=stamps, blanks_count=blanks_count, clock=clock)
         self._next_number = 1
 
     # what a buyer does
@@ -170,7 +171,7 @@ class ProtheusDesk(ProtheusRows):
     def _line_columns(self, line: NewLine, item: str) -> dict[str, Value]:
         product = self._rows.execute(
             f"SELECT B1_DESC, B1_UM FROM {physical('SB1', self.company)} WHERE B1_COD = ?",  # noqa: S608 - own table name
-            (line.product,),
+            (TABLES["SB1"]["B1_COD"].stored(line.product),),
         ).fetchone()
         return {
             "C7_ITEM": item,

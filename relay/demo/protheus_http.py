@@ -50,6 +50,7 @@ class Options:
     username: str = "relay"
     password: str = field(default="Senha#Forte1", repr=False)
     stamps: bool = True
+    blanks_count: bool = False
     charset: Charset = "utf-8"
     float_noise: bool = True
     workers: int = 3

@@ -103,7 +103,7 @@ def _source(desk: ProtheusDesk, given: Mapping[str, str], aliases: Sequence[str]
     if given.get("filialfilter", "true").lower() not in _FALSE:
         for alias in aliases:
             conditions.append(f"{alias}.{branch_column(alias)} = ?")
-            values.append(branch if alias in BRANCH_OWNED else "")
+            values.append(TABLES[alias][branch_column(alias)].stored(branch if alias in BRANCH_OWNED else ""))
     if given.get("deletedfilter", "true").lower() not in _FALSE:
         conditions.extend(f"{alias}.D_E_L_E_T_ = ' '" for alias in aliases)
     return f"FROM {tables} WHERE {' AND '.join(conditions)}", values

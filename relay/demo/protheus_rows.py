@@ -36,19 +36,20 @@ class ProtheusRows:
         company: str = "T1",
         branches: Sequence[str] = BRANCHES,
         stamps: bool = True,
+        blanks_count: bool = False,
         clock: Callable[[], dt.datetime],
     ) -> None:
         self.company = company
         self.branches = tuple(branches)
         self.stamps = stamps
         self._clock = clock
-        self._frozen: dt.datetime | None = None
+        self._stamping: Callable[[], dt.datetime | None] = clock
         self._rows = sqlite3.connect(":memory:", isolation_level=None)
         self._rows.row_factory = sqlite3.Row
         self._rows.create_function("utc_stamp", 0, self._stamp)
         # SQLite's automatic indexes do not honour RTRIM: a join on blank columns would find nothing.
         self._rows.execute("PRAGMA automatic_index = OFF")
-        self._rows.executescript(tables.schema(company, stamps=stamps))
+        self._rows.executescript(tables.schema(company, stamps=stamps, blanks_count=blanks_count))
         self._orders = tables.physical("SC7", company)
 
     def close(self) -> None:
@@ -60,13 +61,16 @@ class ProtheusRows:
         return self._clock().astimezone(BRASILIA).date()
 
     @contextmanager
-    def stamped_at(self, moment: dt.datetime) -> Iterator[None]:
-        """Changes inside get this stamp: a long transaction that commits late shows up behind the reader's cursor."""
-        self._frozen = moment
+    def stamped_at(self, moment: dt.datetime | None) -> Iterator[None]:
+        """Changes inside get this stamp: a long transaction that commits late shows up behind the reader's cursor.
+
+        None leaves them without: rows older than the day on which stamps were switched on.
+        """
+        self._stamping = lambda: moment
         try:
             yield
         finally:
-            self._frozen = None
+            self._stamping = self._clock
 
     def orders(self) -> list[OrderKey]:
         """All orders with at least one row that is not deleted, by key."""
@@ -76,7 +80,7 @@ class ProtheusRows:
     def rows(self, order: OrderKey) -> list[dict[str, Any]]:
         """The stored rows of one order, deleted ones too, by line."""
         statement = f"SELECT * FROM {self._orders} WHERE C7_FILIAL = ? AND C7_NUM = ? ORDER BY C7_ITEM"  # noqa: S608 - own table name
-        return [dict(row) for row in self._rows.execute(statement, order)]
+        return [dict(row) for row in self._rows.execute(statement, _padded(order))]
 
     def select(self, statement: str, values: Sequence[Any]) -> list[sqlite3.Row]:
         """Rows of a statement that holds SQL from outside; anything but reading is refused (`sqlite3.Error`)."""
@@ -103,16 +107,21 @@ class ProtheusRows:
         """One UPDATE over the rows of an order, or of one line. Raises LookupError: no such row."""
         where = "C7_FILIAL = ? AND C7_NUM = ? AND (? IS NULL OR C7_ITEM = ?)"
         statement = f"UPDATE {self._orders} SET {settings} WHERE {where}"  # noqa: S608 - own names
-        if not self._rows.execute(statement, (*values, *order, item, item)).rowcount:
+        if not self._rows.execute(statement, (*values, *_padded(order), item, item)).rowcount:
             raise LookupError(f"no such order or line: {order} {item or ''}")
 
     def remove(self, order: OrderKey) -> None:
         """Take the rows of an order away for good."""
-        self._rows.execute(f"DELETE FROM {self._orders} WHERE C7_FILIAL = ? AND C7_NUM = ?", order)  # noqa: S608 - own table name
+        self._rows.execute(f"DELETE FROM {self._orders} WHERE C7_FILIAL = ? AND C7_NUM = ?", _padded(order))  # noqa: S608 - own table name
 
-    def _stamp(self) -> str:
-        moment = self._frozen or self._clock()
-        return moment.astimezone(dt.UTC).replace(tzinfo=None).isoformat(timespec="milliseconds")
+    def _stamp(self) -> str | None:
+        moment = self._stamping()
+        return moment.astimezone(dt.UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") if moment else None
+
+
+def _padded(order: OrderKey) -> tuple[str, str]:
+    columns = tables.TABLES["SC7"]
+    return str(columns["C7_FILIAL"].stored(order.branch)), str(columns["C7_NUM"].stored(order.number))
 
 
 _READING: Final = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION})

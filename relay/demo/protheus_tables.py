@@ -29,8 +29,6 @@ A2_MSBLQL C1
 _TERM_COLUMNS: Final = "E4_FILIAL C8; E4_CODIGO C3; E4_TIPO C1; E4_COND C40; E4_DESCRI C15"
 _PRODUCT_COLUMNS: Final = "B1_FILIAL C8; B1_COD C15; B1_DESC C30; B1_TIPO C2; B1_UM C2; B1_LOCPAD C2; B1_MSBLQL C1"
 
-type_of_kind: Final[Mapping[str, str]] = {"C": "TEXT COLLATE RTRIM", "D": "TEXT COLLATE RTRIM", "N": "NUMERIC"}
-
 Value = str | int | float | Decimal | dt.date | None
 
 
@@ -90,13 +88,19 @@ def readable_columns(alias: str, *, stamps: bool) -> tuple[str, ...]:
     return (*TABLES[alias], *ROW_COLUMNS, *(STAMP_COLUMNS if stamps else ()))
 
 
-def schema(company: str, *, stamps: bool) -> str:
-    """The DDL of all tables; with `stamps`, the columns and triggers that DBAccess makes for UseRowStamp=1."""
-    return "\n".join(_table(alias, physical(alias, company), stamps=stamps) for alias in TABLES)
+def schema(company: str, *, stamps: bool, blanks_count: bool) -> str:
+    """The DDL of all tables; with `stamps`, the columns and triggers that DBAccess makes for UseRowStamp=1.
+
+    `blanks_count` makes 'X ' another text than 'X', as Oracle and PostgreSQL do and SQL Server does not.
+    """
+    text = "TEXT" if blanks_count else "TEXT COLLATE RTRIM"
+    return "\n".join(_table(alias, physical(alias, company), text, stamps=stamps) for alias in TABLES)
 
 
-def _table(alias: str, table: str, *, stamps: bool) -> str:
-    columns = ", ".join(f"{column.name} {type_of_kind[column.kind]}" for column in TABLES[alias].values())
+def _table(alias: str, table: str, text: str, *, stamps: bool) -> str:
+    columns = ", ".join(
+        f"{column.name} {'NUMERIC' if column.kind == 'N' else text}" for column in TABLES[alias].values()
+    )
     own = "R_E_C_N_O_ INTEGER PRIMARY KEY AUTOINCREMENT, D_E_L_E_T_ TEXT DEFAULT ' ', R_E_C_D_E_L_ INTEGER DEFAULT 0"
     create = f"CREATE TABLE {table} ({columns}, {own}{', S_T_A_M_P_ TEXT, I_N_S_D_T_ TEXT' if stamps else ''});"
     return create + (_triggers(table) if stamps else "")

@@ -32,6 +32,8 @@ _QUANTITIES: Final = "C7_QUANT, C7_QUJE"
 _STANDING: Final = f"C7_CONAPRO, C7_RESIDUO, C7_ENCER, {_QUANTITIES}"
 
 MADE: Final[tuple[Rule, ...]] = (
+    Rule("remote_id", f"{BRANCH}, {NUMBER}", derived("branch|number")),
+    Rule("lines[].remote_id", f"{ITEM}, {SEQUENCE}", derived("item, or item|sequence")),
     Rule("type", "C7_CONTRA", derived("contract_release when filled on a line, else standard", "code")),
     Rule("status", _STANDING, derived("legend of MATA121 over the living rows", "code")),
     Rule("status_raw", _STANDING, derived("the codes as the ERP holds them")),

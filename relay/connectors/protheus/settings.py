@@ -39,6 +39,12 @@ Column = Annotated[str, StringConstraints(to_upper=True, pattern=r"^(C7_[A-Z0-9_
 CustomKind = Literal["auto", "date"]
 
 
+def _without_login(url: AnyHttpUrl) -> AnyHttpUrl:
+    if url.username or url.password or url.query or url.fragment:
+        raise ValueError("give the address up to its base path only; user and password are credentials")
+    return url
+
+
 def _all_auto(value: Any) -> Any:
     """A list of column names is short for {name: "auto"}."""
     return (
@@ -54,6 +60,7 @@ def _no_blank_after_comma(tenant: str) -> str:
 
 
 CustomColumns = Annotated[dict[Column, CustomKind], BeforeValidator(_all_auto)]
+BaseUrl = Annotated[AnyHttpUrl, AfterValidator(_without_login)]
 Tenant = Annotated[str, StringConstraints(min_length=2, max_length=40), AfterValidator(_no_blank_after_comma)]
 
 
@@ -62,7 +69,7 @@ class ProtheusSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    base_url: AnyHttpUrl = Field(description="REST address up to and with its base path: https://erp.example:8080/rest")
+    base_url: BaseUrl = Field(description="REST address up to and with its base path: https://erp.example:8080/rest")
     tenant: Tenant = Field(description="Company and branch of the tenantId header: T1,D MG 01")
     module: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")] | None = Field(
         default=None, description="x-erp-module header, three letters without SIGA, when the ERP asks for it: COM"
