@@ -1,0 +1,493 @@
+"""The sender against real sockets: each server misbehaves in one way, and each answer must come by the deadline."""
+
+import asyncio
+import gzip
+import ipaddress
+import socket
+import ssl
+import struct
+import threading
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.domain.deliveries import Answer, Outcome
+from relay.domain.errors import UserError
+from relay.domain.retry import classify
+from relay.wire.webhook import BODY_CAP, EXCERPT, WebhookSender, check_url
+
+SECRET_QUERY = "?token=canary-in-the-query"
+HEADERS = {"content-type": "application/json", "webhook-id": "evt_1"}
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi"
+
+
+class Server:
+    """Runs `behave(reader, writer)` once per connection; a connection that breaks ends it."""
+
+    def __init__(self, behave):
+        self.behave = behave
+        self.connections = 0
+        self.ended = asyncio.Event()
+        self.tasks = set()
+
+    async def accept(self, reader, writer):
+        self.connections += 1
+        self.tasks.add(asyncio.current_task())
+        with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            await self.behave(reader, writer)
+        writer.transport.abort()
+        self.ended.set()
+
+    async def stop(self):
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks)
+
+
+@pytest.fixture
+async def serve():
+    async with AsyncExitStack() as stack:
+
+        async def start(behave, tls=None):
+            running = Server(behave)
+            server = await asyncio.start_server(running.accept, "127.0.0.1", 0, ssl=tls)
+            stack.push_async_callback(running.stop)
+            stack.callback(server.close)
+            scheme = "https" if tls else "http"
+            running.url = f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook{SECRET_QUERY}"
+            return running
+
+        yield start
+
+
+@asynccontextmanager
+async def sender_to(url, seconds=0.3):
+    sender = WebhookSender(
+        url, deadline=timedelta(seconds=seconds), connect_timeout=timedelta(seconds=seconds), at_once=4
+    )
+    try:
+        yield sender
+    finally:
+        await sender.close()
+
+
+async def send_to(url, seconds=0.3, body=b"{}"):
+    async with sender_to(url, seconds) as sender:
+        answer = await sender.send(HEADERS, body)
+    assert "canary" not in repr(answer)
+    assert "://" not in answer.detail
+    return answer
+
+
+async def request_of(reader):
+    """The head of a request, and its body by Content-Length."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+    return head, await reader.readexactly(length)
+
+
+def answering(*parts):
+    async def behave(reader, writer):
+        while True:
+            await request_of(reader)
+            writer.writelines(parts)
+            await writer.drain()
+
+    return behave
+
+
+def closing_after(*parts):
+    async def behave(reader, writer):
+        await request_of(reader)
+        writer.writelines(parts)
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    return behave
+
+
+def resetting_after(*parts):
+    async def behave(reader, writer):
+        await request_of(reader)
+        writer.writelines(parts)
+        await writer.drain()
+        linger_nothing = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger_nothing)
+
+    return behave
+
+
+def dripping(start):
+    """A byte every few milliseconds: the pause is the misbehaviour under test."""
+
+    async def behave(reader, writer):
+        await request_of(reader)
+        writer.write(start)
+        while True:
+            writer.write(b"x")
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    return behave
+
+
+async def test_the_body_arrives_as_it_is_with_our_headers_and_none_that_invite_surprises(serve):
+    seen = []
+
+    async def behave(reader, writer):
+        seen.append(await request_of(reader))
+        writer.write(OK)
+        await writer.drain()
+
+    server = await serve(behave)
+    answer = await send_to(server.url, body=b'{"a": "\xc3\xa9"}')
+    assert answer == Answer(status=200, excerpt=b"hi")
+    [(head, body)] = seen
+    lines = head.decode().lower().split("\r\n")
+    assert lines[0] == f"post /hook{SECRET_QUERY} http/1.1"
+    assert body == b'{"a": "\xc3\xa9"}'
+    assert {"accept-encoding: identity", "content-type: application/json", "webhook-id: evt_1"} <= set(lines)
+    assert any(line.startswith("user-agent: relay/0") for line in lines)
+
+
+@pytest.mark.parametrize("status", [204, 400, 404, 410, 429, 500, 501, 503, 999])
+async def test_a_status_is_an_answer(serve, status):
+    server = await serve(answering(f"HTTP/1.1 {status} So\r\ncontent-length: 0\r\n\r\n".encode()))
+    assert await send_to(server.url) == Answer(status=status)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_redirects_are_not_followed(serve, status):
+    other = await serve(answering(OK))
+    location = f"HTTP/1.1 {status} Go\r\nlocation: {other.url}\r\ncontent-length: 0\r\n\r\n"
+    server = await serve(answering(location.encode()))
+    answer = await send_to(server.url)
+    assert (answer.status, other.connections) == (status, 0)
+    assert "redirects are not followed" in answer.detail
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (b"120", 120),
+        (b"Sun, 01 Mar 2020 12:00:00 GMT", 0),
+        (b"soon", None),
+        (b"\xe9\xff", None),
+        (b"9" * 300, None),
+    ],
+)
+async def test_retry_after_is_read_and_nonsense_in_it_ignored(serve, value, seconds):
+    server = await serve(answering(b"HTTP/1.1 503 No\r\nretry-after: " + value + b"\r\ncontent-length: 0\r\n\r\n"))
+    assert await send_to(server.url) == Answer(status=503, retry_after=seconds)
+
+
+async def test_connections_are_kept_for_the_next_webhook(serve):
+    server = await serve(answering(OK))
+    async with sender_to(server.url) as sender:
+        for _ in range(5):
+            assert (await sender.send(HEADERS, b"{}")).status == 200
+    assert server.connections == 1
+
+
+async def test_a_kept_connection_that_was_closed_meanwhile_costs_no_attempt(serve):
+    server = await serve(closing_after(OK))
+    async with sender_to(server.url) as sender:
+        assert (await sender.send(HEADERS, b"{}")).status == 200
+        await server.ended.wait()
+        assert (await sender.send(HEADERS, b"{}")).status == 200
+    assert server.connections == 2
+
+
+async def test_silence_ends_at_the_deadline(serve):
+    async def behave(reader, _):
+        await reader.read()
+
+    answer = await send_to((await serve(behave)).url)
+    assert answer == Answer(error="timeout", detail="no whole answer before the deadline")
+
+
+async def test_a_dripping_head_ends_at_the_deadline(serve):
+    answer = await send_to((await serve(dripping(b"HTTP/1.1 200 OK\r\nx-slow: "))).url)
+    assert (answer.status, answer.error) == (None, "timeout")
+
+
+async def test_endless_interim_answers_end_at_the_deadline(serve):
+    async def behave(reader, writer):
+        await request_of(reader)
+        while True:
+            writer.write(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    assert (await send_to((await serve(behave)).url)).error == "timeout"
+
+
+async def test_a_dripping_body_ends_at_the_deadline_and_is_tried_again(serve):
+    server = await serve(dripping(b"HTTP/1.1 200 OK\r\n\r\n"))
+    answer = await send_to(server.url)
+    assert (answer.status, answer.error) == (200, "timeout")
+    assert set(answer.excerpt) == set(b"x")
+    assert classify(answer) is Outcome.RETRY
+    await server.ended.wait()
+
+
+async def test_a_receiver_that_never_reads_the_body_ends_at_the_deadline(serve):
+    async def behave(reader, _):
+        reader._transport.pause_reading()
+        await asyncio.Event().wait()
+
+    answer = await send_to((await serve(behave)).url, body=b"x" * 8_000_000)
+    assert answer.error == "timeout"
+
+
+async def test_an_endless_body_is_read_to_the_cap_and_its_connection_closed(serve):
+    sent = 0
+
+    async def behave(reader, writer):
+        nonlocal sent
+        await request_of(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        while True:
+            writer.write(b"x" * 1024)
+            await writer.drain()
+            sent += 1024
+
+    server = await serve(behave)
+    answer = await send_to(server.url, seconds=10)
+    assert answer == Answer(status=200, excerpt=b"x" * EXCERPT)
+    await server.ended.wait()
+    assert sent > BODY_CAP
+
+
+async def test_a_compressed_bomb_is_not_unpacked(serve):
+    bomb = gzip.compress(b"a" * 1_000_000)
+    head = f"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: {len(bomb)}\r\n\r\n".encode()
+    assert (await send_to((await serve(answering(head, bomb))).url)).excerpt == bomb[:EXCERPT]
+
+
+@pytest.mark.parametrize(
+    ("noise", "error"),
+    [
+        (b"SSH-2.0-OpenSSH_9.6\r\n", "protocol"),
+        (b"HTTP/1.1 2x0 OK\r\n\r\n", "protocol"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n", "protocol"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n", "protocol"),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", "protocol"),
+        (b"HTTP/1.1 200 OK\r\n" + b"".join(b"x-%d: y\r\n" % n for n in range(10_000)) + b"\r\n", "protocol"),
+        (b"HTTP/1.1 200 OK\r\nx-long: " + b"y" * 4_000_000 + b"\r\n\r\n", "protocol"),
+        (b"", "reset"),
+        (b"HTTP/1.1 200 OK\r\ncontent-", "reset"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf", "reset"),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nab", "reset"),
+    ],
+)
+async def test_noise_and_half_an_answer_are_named_and_tried_again(serve, noise, error):
+    answer = await send_to((await serve(closing_after(noise))).url, seconds=10)
+    assert (answer.error, classify(answer)) == (error, Outcome.RETRY)
+    assert answer.detail
+
+
+@pytest.mark.parametrize("start", [b"", b"HTTP/1.1 2", b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf"])
+async def test_a_reset_before_or_after_the_head_is_tried_again(serve, start):
+    answer = await send_to((await serve(resetting_after(start))).url)
+    assert (answer.error, classify(answer)) == ("reset", Outcome.RETRY)
+
+
+async def test_a_port_that_nobody_listens_on_is_refused():
+    with closing(socket.socket()) as held:
+        held.bind(("127.0.0.1", 0))  # bound but not listening: nobody else can take it meanwhile
+        answer = await send_to(f"http://127.0.0.1:{held.getsockname()[1]}/{SECRET_QUERY}")
+    assert answer.error == "refused"
+    assert "refused" in answer.detail
+
+
+async def test_a_name_that_does_not_exist_is_a_resolve_error():
+    assert (await send_to(f"http://nowhere.invalid/{SECRET_QUERY}", seconds=20)).error == "resolve"
+
+
+async def test_an_unanswered_connection_ends_at_the_deadline():
+    with closing(socket.socket()) as full, closing(socket.socket()) as first:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        first.connect(full.getsockname())  # the backlog is full: the next connection waits for ever
+        answer = await send_to(f"http://127.0.0.1:{full.getsockname()[1]}/{SECRET_QUERY}")
+    assert answer.error == "timeout"
+
+
+async def test_a_proxy_of_the_environment_is_not_used(serve, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("all_proxy", "http://127.0.0.1:1")
+    assert (await send_to((await serve(answering(OK))).url)).status == 200
+
+
+async def test_many_at_once_each_keep_their_own_deadline(serve):
+    async def behave(reader, _):
+        await reader.read()
+
+    async with sender_to((await serve(behave)).url) as sender:
+        answers = await asyncio.gather(*(sender.send(HEADERS, b"{}") for _ in range(20)))
+    assert {answer.error for answer in answers} == {"timeout"}
+
+
+async def test_closing_ends_what_is_in_flight(serve):
+    arrived = asyncio.Event()
+
+    async def behave(reader, _):
+        await request_of(reader)
+        arrived.set()
+        await reader.read()
+
+    async with sender_to((await serve(behave)).url, seconds=30) as sender:
+        sending = asyncio.create_task(sender.send(HEADERS, b"{}"))
+        await arrived.wait()
+        await sender.close()
+        assert (await sending).error == "reset"
+
+
+async def test_headers_that_http_cannot_carry_are_the_callers_mistake(serve):
+    async with sender_to((await serve(answering(OK))).url) as sender:
+        with pytest.raises(ValueError, match="header"):
+            await sender.send({"x": "two\r\nlines"}, b"")
+
+
+def authority(folder):
+    """A certificate authority, and a TLS context with a certificate of 127.0.0.1 from it."""
+    root_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    root_name, name = (x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, each)]) for each in ("root", "leaf"))
+
+    def certificate(subject, public_key, extension):
+        now = datetime.now(UTC)
+        return (
+            x509.CertificateBuilder(root_name, subject, public_key, x509.random_serial_number())
+            .not_valid_before(now - timedelta(hours=1))
+            .not_valid_after(now + timedelta(hours=1))
+            .add_extension(extension, critical=True)
+            .sign(root_key, hashes.SHA256())
+        )
+
+    root = certificate(root_name, root_key.public_key(), x509.BasicConstraints(ca=True, path_length=None))
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    leaf = certificate(name, key.public_key(), address)
+    pem = serialization.Encoding.PEM
+    (folder / "root.pem").write_bytes(root.public_bytes(pem))
+    plain = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "leaf.pem").write_bytes(plain + leaf.public_bytes(pem))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "leaf.pem")
+    return context
+
+
+async def test_a_certificate_of_an_unknown_authority_is_a_tls_error_and_a_known_one_is_not(
+    serve, tmp_path, monkeypatch
+):
+    server = await serve(answering(OK), tls=authority(tmp_path))
+    answer = await send_to(server.url, seconds=10)
+    assert (answer.error, classify(answer)) == ("tls", Outcome.RETRY)
+    assert "certificate" in answer.detail
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "root.pem"))
+    assert (await send_to(server.url, seconds=10)).status == 200
+
+
+@pytest.mark.parametrize("noise", [b"SSH-2.0-OpenSSH_9.6\r\n", b""])
+async def test_a_tls_handshake_that_fails_is_a_tls_error(serve, noise):
+    async def behave(reader, writer):
+        await reader.read(1)
+        writer.write(noise)
+        await writer.drain()
+
+    server = await serve(behave)
+    assert (await send_to(server.url.replace("http:", "https:"), seconds=10)).error == "tls"
+
+
+async def test_a_tls_handshake_that_never_ends_ends_at_the_deadline(serve):
+    async def behave(reader, _):
+        await reader.read()
+
+    url = (await serve(behave)).url.replace("http:", "https:")
+    assert (await send_to(url)).error == "timeout"
+
+
+async def test_connecting_has_its_own_shorter_time(serve):
+    async def behave(reader, _):
+        await reader.read()
+
+    url = (await serve(behave)).url.replace("http:", "https:")
+    sender = WebhookSender(url, deadline=timedelta(hours=1), connect_timeout=timedelta(seconds=0.2), at_once=1)
+    assert await sender.send(HEADERS, b"{}") == Answer(error="timeout", detail="not connected in time")
+    await sender.close()
+
+
+async def test_senders_of_many_endpoints_share_their_threads(serve):
+    server = await serve(answering(OK))
+    async with AsyncExitStack() as stack:
+        senders = [await stack.enter_async_context(sender_to(server.url)) for _ in range(20)]
+        answers = await asyncio.gather(*(sender.send(HEADERS, b"{}") for sender in senders))
+    assert {answer.status for answer in answers} == {200}
+    assert threading.active_count() < 20
+
+
+@pytest.mark.parametrize(
+    ("given_url", "called"),
+    [
+        ("https://example.com", "https://example.com/"),
+        ("HTTPS://Example.COM:443/A?b=c", "https://example.com/A?b=c"),
+        ("https://exämple.de/ü", "https://xn--exmple-cua.de/%C3%BC"),
+        ("https://[::1]:8443/", "https://[::1]:8443/"),
+        ("https://0x7f.1/", "https://127.0.0.1/"),
+    ],
+)
+def test_a_url_is_checked_in_the_spelling_that_is_called(given_url, called):
+    assert check_url(given_url) == called
+    assert check_url(called) == called
+
+
+def test_plain_http_must_be_allowed():
+    assert check_url("http://127.0.0.1:9/x", allow_http=True) == "http://127.0.0.1:9/x"
+    with pytest.raises(UserError, match="https://"):
+        check_url("http://127.0.0.1:9/x")
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("", "https://"),
+        ("example.com/canary", "https://"),
+        ("https:example.com/canary", "https://"),
+        ("ftp://example.com/canary", "https://"),
+        ("javascript://x/canary", "https://"),
+        ("https://", "no host"),
+        ("https:///canary", "no host"),
+        ("https://?canary", "no host"),
+        ("https://user:canary@example.com/", "user name"),
+        ("https://canary@example.com/", "user name"),
+        ("https://example.com/#canary", "# part"),
+        ("https://example.com/#", "# part"),
+        ("https://example.com:0/canary", "port 0"),
+        ("https://example.com:99999/canary", "port"),
+        ("https://example.com:canary/", "port"),
+        ("https://[::1%25eth0]/canary", "IPv6"),
+        ("https://exa mple.com/canary", "spaces"),
+        ("https://example.com\\canary", "backslashes"),
+        ("https://example.com/canary\n", "control"),
+        ("https://xn--zzzz--/canary", "domain name"),
+        ("https://example.com/" + "canary" * 400, "2048"),
+    ],
+)
+def test_a_bad_url_is_refused_with_what_to_change_and_without_repeating_it(url, says):
+    with pytest.raises(UserError, match=says) as caught:
+        check_url(url, allow_http=True)
+    assert "canary" not in str(caught.value)
+
+
+@given(st.text() | st.text().map(lambda rest: f"https://{rest}"))
+def test_no_text_makes_the_check_fail_otherwise_and_what_passes_is_stable(text):
+    with suppress(UserError):
+        assert check_url(check_url(text)) == check_url(text)
