@@ -98,6 +98,10 @@ class Receiver:
         self._answer = answer
         self._tolerance = tolerance
 
+    def trust(self, secrets: Sequence[bytes]) -> None:
+        """Verify with these secrets from now on: an endpoint's secret is made after its URL is known."""
+        self._secrets = tuple(secrets)
+
     def handle(self, headers: dict[str, str], body: bytes) -> Reply | Awaitable[Reply]:
         """One request, header names in lower case: verify, ask `answer` about good ones, count, and reply."""
         each = self._read(headers, body)

@@ -245,6 +245,13 @@ async def test_a_bad_request_is_answered_with_what_is_wrong_and_the_connection_c
         assert running.tally.received == 0
 
 
+async def test_a_receiver_may_learn_its_secret_after_its_url():
+    async with receiver([]) as running:
+        assert (await answer_to(running, raw(*signed())))[0] == 401
+        running.trust([KEY])
+        assert (await answer_to(running, raw(*signed())))[0] == 204
+
+
 async def test_a_request_without_a_body_is_a_webhook_without_a_signature():
     async with receiver([KEY]) as running:
         assert (await answer_to(running, raw({}, b"", length=False)))[0] == 401
