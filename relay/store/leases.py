@@ -7,12 +7,16 @@ Times are the database's, so workers' clocks need not agree.
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from relay.domain.connections import Connection, ConnectionId, ConnectionState, Cursor, CustomerId, Lease
 from relay.domain.endpoints import Endpoint, EndpointId, EndpointState
 from relay.ports import Claimed, Renewed
 from relay.store.database import Database
+
+if TYPE_CHECKING:
+    import asyncpg
+    from asyncpg.pool import PoolConnectionProxy
 
 HEARTBEAT = """
     INSERT INTO workers (id, seen_at) VALUES ($1, now()) ON CONFLICT (id) DO UPDATE SET seen_at = now()
@@ -32,12 +36,11 @@ CLAIM = """
     SET lease_owner = $1, lease_epoch = lease_epoch + 1, lease_until = now() + $2::interval
     FROM free WHERE subject.id = free.id RETURNING subject.*
 """
+# Locks as it goes: nobody who holds one of these rows waits for another of them. To lock them in a first step would
+# be worse, because a row that changed meanwhile is then locked twice, with others queueing in between.
 RENEW = """
-    WITH mine AS (
-        SELECT id FROM {table} WHERE lease_owner = $1 AND id = ANY($2::text[]) ORDER BY id FOR NO KEY UPDATE
-    )
-    UPDATE {table} AS subject SET lease_until = now() + $3::interval
-    FROM mine WHERE subject.id = mine.id RETURNING subject.id, subject.lease_epoch, subject.version, subject.state
+    UPDATE {table} SET lease_until = now() + $3::interval
+    WHERE lease_owner = $1 AND id = ANY($2::text[]) RETURNING id, lease_epoch, version, state
 """
 RELEASE = """
     UPDATE {table} SET lease_owner = NULL, lease_until = NULL WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3
@@ -60,8 +63,11 @@ class LeaseStore:
 
     async def claim(self, owner: str, most: int) -> list[Claimed]:
         """Up to `most` free subjects, now held by `owner`, longest free first."""
-        async with self._database.session() as connection:
-            rows = await connection.fetch(CLAIM.format(table=self._table), owner, self._ttl, max(0, most))
+
+        async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> "list[asyncpg.Record]":
+            return await connection.fetch(CLAIM.format(table=self._table), owner, self._ttl, max(0, most))
+
+        rows = await self._database.transact(work)
         build = connection_of if self._table == "connections" else endpoint_of
         return [Claimed(Lease(row["id"], owner, row["lease_epoch"]), row["version"], build(row)) for row in rows]
 

@@ -31,11 +31,12 @@ TO_PUBLISH = """
     FROM outbox WHERE connection_id = $1 AND state = 'published' AND published_at < now() - $2::interval
     ORDER BY position LIMIT $3
 """
-# Publishing and admission mark the same rows at the same time: both lock them in order, or they could meet in a ring.
+# Publishing and admission mark the same rows at the same time: both lock them in order first, or they could meet in a
+# ring. A statement of its own: the marking then sees the rows as they are locked, and need not lock them anew.
+LOCK_OUTBOX = "SELECT 1 FROM outbox WHERE position = ANY($1::bigint[]) ORDER BY position FOR NO KEY UPDATE"
 PUBLISHED = """
-    WITH mine AS (SELECT position FROM outbox WHERE position = ANY($1::bigint[]) ORDER BY position FOR NO KEY UPDATE)
     UPDATE outbox SET state = CASE stream WHEN 'changes' THEN 'published' ELSE 'relayed' END, published_at = now()
-    FROM mine WHERE outbox.position = mine.position AND state <> 'relayed'
+    WHERE position = ANY($1::bigint[]) AND state <> 'relayed'
 """
 REFUSED = "UPDATE outbox SET state = 'published', published_at = now(), problem = $2 WHERE position = $1"
 TOLD = """
@@ -79,10 +80,7 @@ ADD_DELIVERIES = """
     ON CONFLICT (endpoint_id, position) DO NOTHING
     RETURNING endpoint_id
 """
-RELAYED = """
-    WITH mine AS (SELECT position FROM outbox WHERE position = ANY($1::bigint[]) ORDER BY position FOR NO KEY UPDATE)
-    UPDATE outbox SET state = 'relayed' FROM mine WHERE outbox.position = mine.position
-"""
+RELAYED = "UPDATE outbox SET state = 'relayed' WHERE position = ANY($1::bigint[])"
 WAKE = "SELECT pg_notify('relay_deliveries', $1)"
 WAKE_AT_ONCE = 150
 """Endpoint ids per notification: a payload holds 8,000 bytes."""
@@ -106,7 +104,7 @@ class OutboxStore:
 
         async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
             await guard(connection, "connections", lease)
-            await connection.execute(PUBLISHED, list(positions))
+            await _mark(connection, PUBLISHED, positions)
 
         await self._database.transact(work)
 
@@ -141,11 +139,16 @@ class AdmitStore:
             deliveries = wanted(ready, await _subscriptions(connection, told))
             await _insert(connection, deliveries)
             await connection.execute(SAVE_ADMITTED, *_refs(reached), list(reached.values()))
-            await connection.execute(RELAYED, [event.position for event in ready])
+            await _mark(connection, RELAYED, [event.position for event in ready])
             unknown = set(event_ids) - {event.event_id for event in told}
             return Admitted(len(ready), len(deliveries), len(early), tuple(sorted(unknown)))
 
         return await self._database.transact(work)
+
+
+async def _mark(connection: "PoolConnectionProxy[asyncpg.Record]", statement: str, positions: Sequence[int]) -> None:
+    await connection.execute(LOCK_OUTBOX, list(positions))
+    await connection.execute(statement, list(positions))
 
 
 async def _lock(connection: "PoolConnectionProxy[asyncpg.Record]", told: Sequence[Told]) -> dict[OrderRef, int]:
