@@ -119,7 +119,7 @@ async def _objects(home: Path, keep_batches: int) -> AsyncIterator[_Storage]:
                 *("--keep-batches", str(keep_batches), "--parent", str(os.getpid())),
             ],
             folder=home,
-            environment={},
+            environment={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},  # wherever relay itself came from
             output=home / "objects.log",
             probe=_at_once,
             inherits=(listening.fileno(),),
@@ -204,6 +204,6 @@ async def _started(program: Supervised) -> AsyncIterator[None]:
         for task in waiting:
             task.cancel()
         if not program.up.is_set():
-            said = program.output.read_text(errors="replace").strip()[-1000:]
-            raise Unavailable(f"The embedded broker did not start. It said: {said or 'nothing'}")
+            said = " ".join(log.read_text(errors="replace") for log in program.folder.glob("*.log"))
+            raise Unavailable(f"The embedded broker did not start. It said: {said.strip()[-1000:] or 'nothing'}")
         yield

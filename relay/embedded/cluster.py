@@ -12,8 +12,8 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import stat
+import sys
 import tempfile
 from asyncio.subprocess import DEVNULL, STDOUT
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from urllib.parse import quote
 import structlog
 
 from relay.domain.errors import Unavailable, UserError
-from relay.embedded import child
+from relay.embedded import child, keeper
 from relay.embedded.processes import command_of, exists
 
 START_WITHIN = 120
@@ -48,7 +48,7 @@ _SETTINGS = {
 }
 _LONGEST_SOCKET_FOLDER = 80  # bytes; a socket's whole path may have 103 on macOS and 107 on Linux
 _LONGEST_LOG = 10 * 1024 * 1024
-_SOCKET_LINE, _STATUS_LINE, _READY = 4, 7, "ready"  # of postmaster.pid, from 0
+_STATUS_LINE, _READY = 7, "ready"  # of postmaster.pid, from 0
 _ORPHANS_GONE_WITHIN = 10.0
 _PRIVATE = 0o700
 
@@ -73,19 +73,29 @@ class Server:
         if not await self._settled():
             self._disown_stale_pid()
             await self._start()
+            await self._leave_keeper()
 
     def dsn(self) -> str:
         """Return the address of the running server, for asyncpg and SQLAlchemy alike."""
-        return f"postgresql://postgres@/postgres?host={quote(str(self._running_socket_folder()), safe='/')}"
+        return f"postgresql://postgres@/postgres?host={quote(str(keeper.socket_folder(self.cluster)), safe='/')}"
 
     async def stop(self) -> None:
         """Stop at once, but in order: open transactions are rolled back, everything is written."""
-        folder = self._running_socket_folder()
-        await self._run("pg_ctl", "stop", "-D", str(self.cluster), "-m", "fast", "-w", "-t", str(START_WITHIN))
+        if not keeper.listens(self.cluster):
+            return  # killed; pg_ctl would wait for a dead process that nobody has reaped
+        folder = keeper.socket_folder(self.cluster)
+        await _run(self._stop_command(), self.home)
         if folder and folder != self.cluster:
             with contextlib.suppress(OSError):
                 folder.rmdir()
         _log.info("postgres.stopped", folder=str(self.home))
+
+    async def _leave_keeper(self) -> None:
+        """Start the process that stops the server if all its users are killed."""
+        await _run([sys.executable, "-I", "-S", keeper.__file__, str(self.home), *self._stop_command()], self.home)
+
+    def _stop_command(self) -> list[str]:
+        return self._command("pg_ctl", "stop", "-D", str(self.cluster), "-m", "fast", "-w", "-t", str(START_WITHIN))
 
     async def _make(self) -> None:
         unfinished = self.home / "cluster.new"  # so that a cluster killed while it was made is no cluster
@@ -94,9 +104,8 @@ class Server:
         if self.user:
             os.chown(unfinished, *self.user)
         collation = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-        code, said = await self._run(
-            "initdb", "-D", str(unfinished), "-U", "postgres", "--auth=trust", "--no-instructions", *collation
-        )
+        initdb = ("initdb", "-D", str(unfinished), "-U", "postgres", "--auth=trust", "--no-instructions", *collation)
+        code, said = await _run(self._command(*initdb), self.home)
         if code:
             hint = " PostgreSQL cannot run as root: run relay as another user." if self.user else ""
             raise Unavailable(f"The embedded PostgreSQL could not make its files in {self.home}: {_tail(said)}{hint}")
@@ -105,8 +114,8 @@ class Server:
     async def _settled(self) -> bool:
         """Tell whether a server runs, once one that a killed relay left starting or stopping has made up its mind."""
         deadline = monotonic() + START_WITHIN
-        while not self._listens() or self._pid_file()[_STATUS_LINE:] != [_READY]:
-            if not self._listens() and not self._lives():
+        while not keeper.listens(self.cluster) or keeper.pid_file(self.cluster)[_STATUS_LINE:] != [_READY]:
+            if not keeper.listens(self.cluster) and not self._lives():
                 return False
             if monotonic() > deadline:
                 raise Unavailable(f"The PostgreSQL on {self.home} neither starts nor stops; see postgres.log there.")
@@ -119,7 +128,7 @@ class Server:
         options = shlex.join(word for name, value in settings.items() for word in ("-c", f"{name}={value}"))
         command = ("pg_ctl", "start", "-D", str(self.cluster), "-l", str(output), "-w", "-t", str(START_WITHIN))
         deadline = monotonic() + _ORPHANS_GONE_WITHIN
-        while (await self._run(*command, "-o", options))[0]:
+        while (await _run(self._command(*command, "-o", options), self.home))[0]:
             said = output.read_text(errors="replace")[-1000:]
             # The children of a killed server hold its memory until they notice, which takes them a moment.
             if "pre-existing shared memory" not in said or monotonic() > deadline:
@@ -136,28 +145,6 @@ class Server:
             os.chown(output, *self.user)
         return output
 
-    def _listens(self) -> bool:
-        folder = self._running_socket_folder()
-        if folder is None:
-            return False
-        with socket.socket(socket.AF_UNIX) as probe:
-            try:
-                probe.connect(str(folder / ".s.PGSQL.5432"))
-            except OSError:
-                return False
-        return True
-
-    def _running_socket_folder(self) -> Path | None:
-        """Return what the server wrote into its pid file, or None when there is no server."""
-        lines = self._pid_file()
-        return Path(lines[_SOCKET_LINE]) if len(lines) > _SOCKET_LINE and lines[_SOCKET_LINE] else None
-
-    def _pid_file(self) -> list[str]:
-        try:
-            return [line.strip() for line in (self.cluster / "postmaster.pid").read_text().splitlines()]
-        except FileNotFoundError:
-            return []
-
     def _disown_stale_pid(self) -> None:
         """Correct a pid file whose number is now a foreign process, or a dead one that nobody has reaped.
 
@@ -167,7 +154,7 @@ class Server:
         pid = self._pid()
         if pid is None or not exists(pid) or self._lives():
             return
-        if folder := self._running_socket_folder():
+        if folder := keeper.socket_folder(self.cluster):
             (folder / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
         # Our own number passes, because PostgreSQL takes the process that ran pg_ctl for no rival. The file itself
         # must stay: it tells whether children of the dead server still hold its memory.
@@ -179,7 +166,7 @@ class Server:
         return pid is not None and f"-D {self.cluster}" in command_of(pid)
 
     def _pid(self) -> int | None:
-        lines = self._pid_file()
+        lines = keeper.pid_file(self.cluster)
         return int(lines[0]) if lines and lines[0].isdigit() else None
 
     def _socket_folder(self) -> Path:
@@ -198,20 +185,25 @@ class Server:
             raise UserError(f"{folder} belongs to somebody else: remove it, or use a shorter data directory.")
         return folder
 
-    async def _run(self, program: str, *arguments: str) -> tuple[int, str]:
-        # A file, not a pipe: the server that pg_ctl leaves behind may hold a pipe open for ever (it does under uvloop).
-        with tempfile.TemporaryFile() as said:
-            process = await asyncio.create_subprocess_exec(
-                *child.command(str(self.binaries / program), *arguments, user=self.user),
-                cwd=self.home,
-                env={"PATH": os.defpath, "LC_ALL": "C"},  # PGDATA, PGPORT, PGHOST and the like are not for this server
-                stdin=DEVNULL,
-                stdout=said,
-                stderr=STDOUT,
-            )
-            code = await process.wait()
-            said.seek(0)
-            return code, said.read().decode(errors="replace")
+    def _command(self, program: str, *arguments: str) -> list[str]:
+        return child.command(str(self.binaries / program), *arguments, user=self.user)
+
+
+async def _run(command: list[str], folder: Path) -> tuple[int, str]:
+    """Run the command to its end; return its exit code and what it printed."""
+    # A file and not a pipe, which would stay open as long as a server or keeper left behind.
+    with tempfile.TemporaryFile() as said:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            cwd=folder,
+            env={"PATH": os.defpath, "LC_ALL": "C"},  # PGDATA, PGPORT, PGHOST and the like are not for this server
+            stdin=DEVNULL,
+            stdout=said,
+            stderr=STDOUT,
+        )
+        code = await process.wait()
+        said.seek(0)
+        return code, said.read().decode(errors="replace")
 
 
 def _tail(said: str) -> str:

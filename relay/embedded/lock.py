@@ -18,13 +18,19 @@ def opened(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
-def take(descriptor: int, *, shared: bool = False) -> bool:
+def take(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
     """Lock now if nobody stands in the way; False otherwise (a lock held before is then given up)."""
     try:
-        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
+
+
+async def share(descriptor: int) -> None:
+    """Take the shared lock, waiting until nobody has the exclusive one."""
+    while not take(descriptor, fcntl.LOCK_SH):  # noqa: ASYNC110 - another process cannot set our event
+        await asyncio.sleep(_EVERY)
 
 
 @contextlib.asynccontextmanager

@@ -3,8 +3,8 @@
     lock shared -> initdb (the first time) -> pg_ctl start (unless it runs) -> DSN ... last one out -> pg_ctl stop
 
 Only the programs of the wheel are used. Who uses the server is told by locks on a file, which the kernel lets go of
-even after a kill -9; a server left behind by a killed relay is simply used again. It listens on a socket in a folder
-that only its owner can enter, never on the network, so there is no password.
+even after a kill -9; a server left behind by a killed relay is used again, or stopped by its keeper. It listens on a
+socket in a folder that only its owner can enter, never on the network, so there is no password.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ async def postgres(data: Path) -> AsyncIterator[str]:
     try:
         async with lock.alone(home / "start.lock"):
             server = Server(home, _binaries(home / "cluster"), _user(home / "cluster"))
-            lock.take(users, shared=True)  # exclusive only inside start.lock, so this never fails
+            await lock.share(users)
             await server.ensure_running()
         try:
             yield server.dsn()

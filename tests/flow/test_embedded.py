@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from relay.domain.errors import UserError
-from relay.embedded import broker, postgres
+from relay.embedded import broker, lock, postgres
 
 WITHIN = 30
 
@@ -120,13 +120,37 @@ async def test_two_users_in_one_process_share_the_server(tmp_path):
     assert not runs(tmp_path)
 
 
-async def test_a_server_left_by_a_killed_owner_is_used_again_and_then_stopped(tmp_path):
+async def test_after_a_killed_owner_the_next_one_finds_the_data(tmp_path):
     async with another_process(USER_OF_POSTGRES, tmp_path) as (owner, (dsn,)):
         await ask(dsn, "CREATE TABLE kept AS SELECT 42 AS answer")
         owner.kill()
-    assert runs(tmp_path)
     async with postgres(tmp_path) as dsn:
         assert await ask(dsn, "SELECT answer FROM kept") == 42
+    assert not runs(tmp_path)
+
+
+async def test_a_server_stops_by_itself_when_all_its_users_are_killed(tmp_path):
+    one, other = (another_process(USER_OF_POSTGRES, tmp_path) for _ in range(2))
+    async with one as (first, _), other as (second, (dsn,)):
+        first.kill()
+        await first.wait()
+        assert await ask(dsn, "SELECT 1") == 1
+        second.kill()
+    async with asyncio.timeout(WITHIN):
+        while runs(tmp_path):  # noqa: ASYNC110 - the server tells nobody that it is gone
+            await asyncio.sleep(0.02)
+
+
+async def test_a_server_without_keeper_is_used_again_and_then_stopped(tmp_path):
+    async with another_process(USER_OF_POSTGRES, tmp_path) as (owner, (dsn,)):
+        before = postmaster(tmp_path)
+        kept = lock.opened(tmp_path / "users.lock")  # as if the keeper were gone: it waits for this too
+        await lock.share(kept)
+        owner.kill()
+    async with postgres(tmp_path) as same:
+        assert same == dsn
+        assert postmaster(tmp_path) == before
+        os.close(kept)
     assert not runs(tmp_path)
 
 
@@ -141,18 +165,17 @@ async def test_postgres_recovers_when_server_and_owner_are_both_killed(tmp_path)
     idle.terminate()
 
 
-async def test_a_server_that_a_killed_owner_left_stopping_is_waited_for_and_started_again(tmp_path):
-    async with another_process(USER_OF_POSTGRES, tmp_path) as (owner, (dsn,)):
+async def test_a_server_that_is_stopping_is_waited_for_and_started_again(tmp_path):
+    async with another_process(USER_OF_POSTGRES, tmp_path) as (_, (dsn,)):
         await ask(dsn, "CREATE TABLE kept AS SELECT 42 AS answer")
         open_session = await asyncpg.connect(dsn)
         before = postmaster(tmp_path)
         os.kill(before, signal.SIGTERM)  # a "smart" stop: it waits for the session
-        owner.kill()
-    closing = asyncio.create_task(open_session.close())
-    async with postgres(tmp_path) as dsn:
-        assert postmaster(tmp_path) != before
-        assert await ask(dsn, "SELECT answer FROM kept") == 42
-    await closing
+        closing = asyncio.create_task(open_session.close())
+        async with postgres(tmp_path) as new:
+            assert postmaster(tmp_path) != before
+            assert await ask(new, "SELECT answer FROM kept") == 42
+        await closing
 
 
 async def test_a_stale_pid_file_that_names_a_foreign_process_is_seen_through(tmp_path):
