@@ -21,14 +21,16 @@ if TYPE_CHECKING:
     import asyncpg
     from asyncpg.pool import PoolConnectionProxy
 
+# Each half has its own limit: the first then stops early in outbox_pending, however long the backlog is.
 TO_PUBLISH = """
-    SELECT position, event_id, stream, state, customer_id, connection_id, remote_id, sequence, type, occurred_at,
-           body, problem
-    FROM outbox WHERE connection_id = $1 AND state = 'pending'
+    (SELECT position, event_id, stream, state, customer_id, connection_id, remote_id, sequence, type, occurred_at,
+            body, problem
+     FROM outbox WHERE connection_id = $1 AND state = 'pending' ORDER BY position LIMIT $3)
     UNION ALL
-    SELECT position, event_id, stream, state, customer_id, connection_id, remote_id, sequence, type, occurred_at,
-           body, problem
-    FROM outbox WHERE connection_id = $1 AND state = 'published' AND published_at < now() - $2::interval
+    (SELECT position, event_id, stream, state, customer_id, connection_id, remote_id, sequence, type, occurred_at,
+            body, problem
+     FROM outbox WHERE connection_id = $1 AND state = 'published' AND published_at < now() - $2::interval
+     ORDER BY position LIMIT $3)
     ORDER BY position LIMIT $3
 """
 # Publishing and admission mark the same rows at the same time: both lock them in order first, or they could meet in a

@@ -4,6 +4,7 @@ import asyncio
 
 from alembic import context
 from sqlalchemy import Connection, NullPool, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 MIGRATION_LOCK = 7_269_123
@@ -27,6 +28,9 @@ async def _online() -> None:
     try:
         async with engine.connect() as connection:
             await connection.run_sync(_migrate)
+    except DBAPIError as error:
+        # SQLAlchemy wraps asyncpg's errors twice; ours are made from asyncpg's.
+        raise (error.orig and error.orig.__cause__) or error from None
     finally:
         await engine.dispose()
 

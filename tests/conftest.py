@@ -1,0 +1,14 @@
+"""What all tests share: fixtures by name, and hypothesis without deadlines, because machines are busy."""
+
+from hypothesis import HealthCheck, settings
+
+pytest_plugins = [
+    "tests.fixtures.apache_kafka",
+    "tests.fixtures.line",
+    "tests.fixtures.postgres",
+    "tests.fixtures.store",
+    "tests.fixtures.tryton",
+]
+
+settings.register_profile("relay", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("relay")

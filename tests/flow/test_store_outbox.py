@@ -1,0 +1,303 @@
+"""Pages, the outbox and admission on a real PostgreSQL: all or nothing, in order, each event once."""
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+
+import asyncpg
+import pytest
+
+from relay.domain.connections import ConnectionState, Cursor, Polled
+from relay.domain.orders import PurchaseOrder
+from relay.ports import OutboxEntry
+from tests.fixtures.store import NOW, entry, observed
+
+ORDER = PurchaseOrder(remote_id="p1", status="approved", lines=[{"remote_id": "1", "quantity": "1.500"}])
+
+
+@pytest.fixture
+async def erp(world):
+    return await world.connection()
+
+
+@pytest.fixture
+async def hook(world):
+    return await world.endpoint()
+
+
+def ids(rows):
+    return [row.event_id for row in rows]
+
+
+async def published(world, erp, ago=timedelta(0)):
+    rows = await world.outbox.to_publish(erp.lease, 1000)
+    await world.outbox.save_published(erp.lease, [row.position for row in rows])
+    await world.sql("UPDATE outbox SET published_at = now() - $1::interval WHERE state = 'published'", ago)
+    return rows
+
+
+# Pages
+
+
+async def test_a_page_is_stored_with_snapshots_events_and_cursor(world, erp):
+    snapshot, event = observed(erp.subject, ORDER)
+    await world.orders.save_page(erp.lease, erp.subject, [snapshot], [event], Cursor("c1"))
+    assert await world.orders.snapshots(erp.lease.subject, ["p1", "p2"]) == {"p1": snapshot}
+    (row,) = await world.outbox.to_publish(erp.lease, 10)
+    assert (row.event_id, row.body, row.customer_id) == (event.event_id, event.body, "acme")
+    assert await world.one("SELECT cursor FROM connections") == "c1"
+
+
+async def test_a_page_without_a_cursor_leaves_the_cursor(world, erp):
+    await world.orders.save_page(erp.lease, erp.subject, [], [], Cursor("c1"))
+    await world.orders.save_page(erp.lease, erp.subject, [], [], None)
+    assert await world.one("SELECT cursor FROM connections") == "c1"
+
+
+async def test_a_page_is_stored_whole_or_not_at_all(world, erp):
+    snapshot, event = observed(erp.subject, ORDER)
+    before = await world.everything()
+    impossible = replace(event, sequence=2**31)
+    with pytest.raises(asyncpg.DataError):
+        await world.orders.save_page(erp.lease, erp.subject, [snapshot], [impossible], Cursor("c1"))
+    assert await world.everything() == before
+
+
+async def test_a_page_stored_twice_makes_no_second_event(world, erp):
+    snapshot, event = observed(erp.subject, ORDER)
+    for _ in range(2):
+        await world.orders.save_page(erp.lease, erp.subject, [snapshot], [event], Cursor("c1"))
+    assert await world.states("outbox") == ["pending"]
+
+
+async def test_an_order_that_stands_twice_in_one_page_is_stored_as_it_was_last(world, erp):
+    first, created = observed(erp.subject, ORDER)
+    second, deleted = observed(erp.subject, ORDER.deleted(), first)
+    await world.orders.save_page(erp.lease, erp.subject, [first, second], [created, deleted], None)
+    assert (await world.orders.snapshots(erp.lease.subject, ["p1"]))["p1"] == second
+    assert ids(await world.outbox.to_publish(erp.lease, 10)) == [created.event_id, deleted.event_id]
+
+
+async def test_a_record_with_junk_for_an_id_is_still_a_dead_letter(world, erp):
+    letter = replace(
+        entry(erp.lease.subject, "p1", 0, stream="dead-letters"),
+        remote_id="a\x00b\ud800",
+        problem="C7_NUM: \x00 is no number",
+    )
+    await world.orders.save_page(erp.lease, erp.subject, [], [letter], None)
+    (row,) = await world.outbox.to_publish(erp.lease, 10)
+    assert (row.remote_id, row.problem) == ("a\ufffdb?", "C7_NUM: \ufffd is no number")
+
+
+# Polls and full passes
+
+
+async def test_a_poll_that_went_well_is_the_first_sync_and_clears_the_problem(world, erp):
+    await world.orders.save_polled(erp.lease, Polled(ConnectionState.ACTIVE, NOW, 2, "ERP \x00 down", ("odd \x00",)))
+    seen = await world.registry.connection("erp")
+    assert (seen.problem, seen.notices, seen.subject.failures) == ("ERP \ufffd down", ("odd \ufffd",), 2)
+    assert not seen.subject.synced
+    assert seen.seen_at is None
+    await world.orders.save_polled(erp.lease, Polled(ConnectionState.ACTIVE, NOW))
+    seen = await world.registry.connection("erp")
+    assert (seen.problem, seen.notices, seen.subject.synced) == (None, (), True)
+    assert seen.seen_at
+
+
+async def test_refused_credentials_stop_a_connection(world, erp):
+    await world.orders.save_polled(erp.lease, Polled(ConnectionState.NEEDS_RECONNECT, NOW, 1, "login refused"))
+    assert (await world.connections.renew([erp])).changed == {erp.lease.subject}
+
+
+async def test_a_person_who_pauses_during_a_poll_has_the_last_word(world, erp):
+    await world.registry.set_connection(erp.lease.subject, ConnectionState.PAUSED)
+    await world.orders.save_polled(erp.lease, Polled(ConnectionState.ACTIVE, NOW))
+    assert (await world.registry.connection("erp")).subject.state is ConnectionState.PAUSED
+
+
+async def test_orders_missing_from_passes_in_a_row_are_counted_and_forgiven_when_seen(world, erp):
+    for remote_id in ("p1", "p2", "p3"):
+        snapshot, event = observed(erp.subject, ORDER.model_copy(update={"remote_id": remote_id}))
+        await world.orders.save_page(erp.lease, erp.subject, [snapshot], [event], None)
+    assert await world.orders.save_missing(erp.lease, ["p1", "p2"]) == {"p1": 1, "p2": 1}
+    assert await world.orders.save_missing(erp.lease, ["p2"]) == {"p2": 2}
+    assert await world.orders.save_missing(erp.lease, ["p1"]) == {"p1": 1}
+    assert await world.orders.save_missing(erp.lease, []) == {}
+
+
+async def test_an_order_that_changed_is_no_longer_missing(world, erp):
+    snapshot, event = observed(erp.subject, ORDER)
+    await world.orders.save_page(erp.lease, erp.subject, [snapshot], [event], None)
+    await world.orders.save_missing(erp.lease, ["p1"])
+    after, change = observed(erp.subject, ORDER.model_copy(update={"number": "7"}), snapshot)
+    await world.orders.save_page(erp.lease, erp.subject, [after], [change], None)
+    assert await world.orders.save_missing(erp.lease, ["p1"]) == {"p1": 1}
+
+
+async def test_deleted_orders_are_no_longer_alive(world, erp):
+    snapshot, event = observed(erp.subject, ORDER)
+    await world.orders.save_page(erp.lease, erp.subject, [snapshot], [event], None)
+    assert await world.orders.alive(erp.lease.subject) == {"p1"}
+    after, change = observed(erp.subject, ORDER.deleted(), snapshot)
+    await world.orders.save_page(erp.lease, erp.subject, [after], [change], None)
+    assert await world.orders.alive(erp.lease.subject) == set()
+
+
+async def test_a_full_pass_without_a_word_keeps_the_problem_of_the_poll(world, erp):
+    await world.orders.save_polled(erp.lease, Polled(ConnectionState.ACTIVE, NOW, 1, "down"))
+    await world.orders.save_reconciled(erp.lease, problem=None, due_at=NOW)
+    seen = await world.registry.connection("erp")
+    assert (seen.problem, seen.subject.reconcile_due_at) == ("down", NOW)
+    await world.orders.save_reconciled(erp.lease, problem="too many are missing", due_at=NOW)
+    assert (await world.registry.connection("erp")).problem == "too many are missing"
+
+
+# Publishing
+
+
+async def test_events_are_published_in_the_order_they_were_stored(world, erp):
+    told = [*await world.tell(erp, "p2", "p1"), *await world.tell(erp, "p1", "p2")]
+    assert ids(await world.outbox.to_publish(erp.lease, 3)) == told[:3]
+    assert ids(await world.outbox.to_publish(erp.lease, 30)) == told
+
+
+async def test_a_connection_publishes_its_own_outbox_only(world, erp):
+    other = await world.connection("other")
+    await world.tell(other, "p1")
+    assert await world.outbox.to_publish(erp.lease, 10) == []
+
+
+async def test_what_was_published_is_not_published_again_until_it_is_stale(world, erp):
+    told = await world.tell(erp, "p1")
+    await published(world, erp, ago=timedelta(seconds=29))
+    assert await world.outbox.to_publish(erp.lease, 10) == []
+    await published(world, erp, ago=timedelta(seconds=31))
+    assert ids(await world.outbox.to_publish(erp.lease, 10)) == told
+
+
+async def test_stale_events_go_before_new_ones_so_that_order_is_kept(world, erp):
+    old = await world.tell(erp, "p1")
+    await published(world, erp, ago=timedelta(minutes=1))
+    new = await world.tell(erp, "p1")
+    assert ids(await world.outbox.to_publish(erp.lease, 10)) == [*old, *new]
+    assert ids(await world.outbox.to_publish(erp.lease, 1)) == old
+
+
+async def test_an_event_admitted_before_it_was_marked_stays_relayed(world, erp):
+    told = await world.tell(erp, "p1")
+    rows = await world.outbox.to_publish(erp.lease, 10)
+    await world.admissions.admit(told)
+    await world.outbox.save_published(erp.lease, [row.position for row in rows])
+    assert await world.states("outbox") == ["relayed"]
+
+
+async def test_a_dead_letter_is_done_when_the_broker_has_it(world, erp):
+    letter = entry(erp.lease.subject, "p1", 0, stream="dead-letters")
+    await world.orders.save_page(erp.lease, erp.subject, [], [letter], None)
+    await published(world, erp)
+    assert await world.states("outbox") == ["relayed"]
+
+
+async def test_an_event_that_the_broker_refuses_leaves_one_dead_letter_and_can_still_be_admitted(world, erp, hook):
+    told = await world.tell(erp, "p1")
+    (row,) = await world.outbox.to_publish(erp.lease, 10)
+    letter = OutboxEntry("ref_1", "dead-letters", "p1", 1, "too_large", NOW, b"note", "too \x00 large")
+    for _ in range(2):
+        await world.outbox.save_refused(erp.lease, row, letter)
+    assert ids(await world.outbox.to_publish(erp.lease, 10)) == ["ref_1"]
+    assert await world.one("SELECT problem FROM outbox WHERE event_id = $1", told[0]) == "too \ufffd large"
+    assert (await world.admissions.admit(told)).deliveries == 1
+
+
+# Admission
+
+
+async def test_an_event_becomes_a_delivery_per_endpoint_that_wants_it(world, erp):
+    for name, narrowed in {
+        "all": {},
+        "type": {"event_types": ("purchase_order.updated",)},
+        "other-type": {"event_types": ("purchase_order.closed",)},
+        "connection": {"connections": (erp.lease.subject,)},
+        "other-connection": {"connections": ("con_2",)},
+    }.items():
+        await world.endpoint(name, **narrowed)
+    await world.endpoint("stranger", customer="other")
+    assert (await world.admissions.admit(await world.tell(erp, "p1"))).deliveries == 3
+    found = {row["endpoint"] for row in await world.registry.deliveries()}
+    assert found == {"all", "type", "connection"}
+
+
+async def test_only_the_head_of_a_lane_is_due(world, erp, hook):
+    await world.admissions.admit(await world.tell(erp, "p1", "p2"))
+    await world.admissions.admit([*await world.tell(erp, "p1", "p2"), *await world.tell(erp, "p2")])
+    assert await world.waiting(hook.lease.subject) == [
+        ("p1", True),
+        ("p2", True),
+        ("p1", False),
+        ("p2", False),
+        ("p2", False),
+    ]
+    assert [head.body for head in await world.heads(hook)] == [b"p1 1", b"p2 1"]
+
+
+async def test_several_events_of_a_new_lane_in_one_batch_have_one_head(world, erp, hook):
+    told = [*await world.tell(erp, "p1"), *await world.tell(erp, "p1"), *await world.tell(erp, "p1")]
+    await world.admissions.admit(told[::-1])
+    assert await world.waiting(hook.lease.subject) == [("p1", True), ("p1", False), ("p1", False)]
+
+
+async def test_an_event_is_admitted_once_however_often_it_comes(world, erp, hook):
+    told = await world.tell(erp, "p1")
+    assert (await world.admissions.admit([*told, *told])).events == 1
+    again = await world.admissions.admit(told)
+    assert (again.events, again.deliveries, again.early, again.unknown) == (0, 0, 0, ())
+    assert len(await world.states()) == 1
+
+
+async def test_an_event_before_its_predecessor_waits_to_be_published_again(world, erp, hook):
+    first, second = [*await world.tell(erp, "p1"), *await world.tell(erp, "p1")]
+    await published(world, erp, ago=timedelta(minutes=1))
+    early = await world.admissions.admit([second])
+    assert (early.events, early.early) == (0, 1)
+    assert ids(await world.outbox.to_publish(erp.lease, 10)) == [first, second]
+    assert (await world.admissions.admit([first, second])).events == 2
+    assert await world.states("outbox") == ["relayed", "relayed"]
+
+
+async def test_events_that_relay_never_made_are_named(world, erp):
+    told = await world.tell(erp, "p1")
+    strange = ["evt_unknown", "nul \x00", "half \ud800"]
+    admitted = await world.admissions.admit([*told, *strange])
+    assert (admitted.events, sorted(admitted.unknown)) == (1, sorted(strange))
+
+
+async def test_a_dead_letters_id_is_not_an_event(world, erp):
+    letter = entry(erp.lease.subject, "p1", 0, stream="dead-letters")
+    await world.orders.save_page(erp.lease, erp.subject, [], [letter], None)
+    assert (await world.admissions.admit([letter.event_id])).unknown == (letter.event_id,)
+
+
+async def test_an_empty_batch_is_nothing(world):
+    assert (await world.admissions.admit([])).events == 0
+
+
+async def test_events_that_nobody_wants_are_relayed_all_the_same(world, erp):
+    await world.admissions.admit(await world.tell(erp, "p1"))
+    assert await world.states("outbox") == ["relayed"]
+
+
+async def test_a_disabled_endpoints_deliveries_wait_for_it(world, erp, hook):
+    await world.deliveries.disable(hook.lease, "gone")
+    assert (await world.admissions.admit(await world.tell(erp, "p1"))).deliveries == 1
+
+
+async def test_admission_wakes_the_endpoints_by_id(world, erp, database_url):
+    hooks = [await world.endpoint(f"h{number}") for number in range(160)]
+    told = await world.tell(erp, "p1")
+    heard = asyncio.Queue()
+    listener = await asyncpg.connect(database_url)
+    await listener.add_listener("relay_deliveries", lambda *said: heard.put_nowait(said[-1]))
+    await world.admissions.admit(told)
+    said = [await asyncio.wait_for(heard.get(), 10) for _ in range(2)]
+    await listener.close()
+    assert sorted(",".join(said).split(",")) == sorted(hook.lease.subject for hook in hooks)

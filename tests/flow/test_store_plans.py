@@ -1,0 +1,81 @@
+"""Every hot statement uses its index, on tables with enough rows for PostgreSQL to care."""
+
+import pytest
+
+from relay.store import deliveries, leases, orders, outbox
+from tests.fixtures.store import TTL
+
+ROWS = """
+    INSERT INTO customers VALUES ('acme', 'k');
+    INSERT INTO connections (id, customer_id, name, connector, settings, sealed, poll_every, reconcile_every,
+                             lease_owner, lease_until)
+        SELECT 'con_' || n, 'acme', n, 'x', '{}', '', '1 min', '1 h', 'w' || n % 40, now() + n * interval '1 s'
+        FROM generate_series(1, 4000) AS n;
+    INSERT INTO endpoints (id, customer_id, name, url, sealed, at_once, deadline, lease_owner, lease_until)
+        SELECT 'end_' || n, 'acme', n, 'x', '', 1, '1 s', 'w' || n % 40, now() + n * interval '1 s'
+        FROM generate_series(1, 4000) AS n;
+    INSERT INTO outbox (event_id, stream, state, customer_id, connection_id, remote_id, sequence, type, occurred_at,
+                        body, published_at)
+        SELECT 'evt_' || n, 'changes', CASE WHEN n > 19000 THEN 'pending' WHEN n > 18000 THEN 'published'
+               ELSE 'relayed' END, 'acme', 'con_' || n % 20 + 1, 'p' || n % 500, n, 'x', now(), 'body', now()
+        FROM generate_series(1, 20000) AS n;
+    INSERT INTO snapshots SELECT 'con_' || n % 20 + 1, 'p' || n, '{}', 'h', 1, false, 0, now(), now()
+        FROM generate_series(1, 20000) AS n;
+    INSERT INTO admitted SELECT 'con_' || n % 20 + 1, 'p' || n, 1 FROM generate_series(1, 20000) AS n;
+    INSERT INTO deliveries (id, endpoint_id, position, lane, state, due_at)
+        SELECT 'dlv_' || position, 'end_' || position % 20 + 1, position, 'con|p' || position % 500,
+               CASE WHEN position % 3 = 0 THEN 'waiting' ELSE 'delivered' END,
+               CASE WHEN position % 15 = 0 THEN now() END
+        FROM outbox;
+    ANALYZE;
+"""
+
+
+HOT = [
+    (deliveries.HEADS, ("end_1", 50), "deliveries_heads"),
+    (deliveries.NEXT_DUE, ("end_1",), "deliveries_heads"),
+    (deliveries.LOCK, (["dlv_1", "dlv_2"],), "deliveries_pkey"),
+    (deliveries.PROMOTE, ("end_1", ["con|p1", "con|p2"]), "deliveries_lane"),
+    (deliveries.ADD_ATTEMPTS, ([], [], [], [], [], [], [], [], []), "deliveries_pkey"),
+    (outbox.TO_PUBLISH, ("con_1", TTL, 500), "outbox_pending"),
+    (outbox.TO_PUBLISH, ("con_1", TTL, 500), "outbox_published"),
+    (outbox.TOLD, (["evt_1", "evt_2"],), "outbox_event_id_key"),
+    (outbox.LOCK_OUTBOX, ([1, 2, 3],), "outbox_pkey"),
+    (outbox.PUBLISHED, ([1, 2, 3],), "outbox_pkey"),
+    (outbox.RELAYED, ([1, 2, 3],), "outbox_pkey"),
+    (outbox.LOCK_ADMITTED, (["con_1"], ["p1"]), "admitted_pkey"),
+    (outbox.SAVE_ADMITTED, (["con_1"], ["p1"], [2]), "admitted_pkey"),
+    (outbox.ADD_DELIVERIES, (["d"], ["end_1"], [1], ["con|p1"]), "deliveries_lane"),
+    (orders.SNAPSHOTS, ("con_1", ["p1", "p2"]), "snapshots_pkey"),
+    (leases.CLAIM.format(table="connections"), ("w", TTL, 5), "connections_lease"),
+    (leases.CLAIM.format(table="endpoints"), ("w", TTL, 5), "endpoints_lease"),
+    (leases.RENEW.format(table="connections"), ("w1", ["con_1", "con_2"], TTL), "connections_"),
+    (leases.RENEW.format(table="endpoints"), ("w1", ["end_1", "end_2"], TTL), "endpoints_"),
+]
+TABLES = ("deliveries", "outbox", "admitted", "snapshots", "connections", "endpoints")
+
+
+@pytest.fixture
+async def full(world):
+    async with world.database.session() as connection:
+        await connection.execute(ROWS)
+    return world
+
+
+@pytest.mark.parametrize("plan", ["force_custom_plan", "force_generic_plan"])
+async def test_hot_statements_use_their_indexes(full, plan):
+    async with full.database.session() as connection:
+        await connection.execute(f"SET plan_cache_mode = {plan}")
+        for statement, values, index in HOT:
+            explained = "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN {statement}", *values))
+            assert f"using {index}" in explained or f"Index Scan on {index}" in explained, explained
+            assert not [table for table in TABLES if f"Seq Scan on {table}" in explained], explained
+
+
+async def test_a_long_outbox_is_read_from_its_beginning_and_never_whole(full):
+    async with full.database.session() as connection:
+        await connection.execute("UPDATE outbox SET connection_id = 'con_1', state = 'pending'; ANALYZE outbox")
+        rows = await connection.fetch(f"EXPLAIN {outbox.TO_PUBLISH}", "con_1", TTL, 100)
+    explained = "\n".join(row[0] for row in rows)
+    assert "Index Scan using outbox_p" in explained, explained
+    assert "Seq Scan" not in explained, explained
