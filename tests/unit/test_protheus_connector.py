@@ -49,7 +49,7 @@ class World:
         self.pages = []
 
     def connect(self, password=None, **settings):
-        given = ProtheusSettings(**({"base_url": self.erp.url, "tenant": self.erp.tenant} | self.settings | settings))
+        given = ProtheusSettings(**({"url": self.erp.url, "tenant": self.erp.tenant} | self.settings | settings))
         credentials = ProtheusCredentials(username=self.erp.username, password=password or self.erp.password)
         return ProtheusConnector(given, credentials, self.client, clock=self.clock)
 
@@ -103,7 +103,7 @@ async def test_the_published_sample_becomes_the_expected_order():
     def answer(request):
         return httpx.Response(200, text=SAMPLE if request.url.params["tables"] == "SC7" else NOTHING)
 
-    settings = ProtheusSettings(base_url="http://erp/rest", tenant="T1,D MG 01", stamps="off", login="basic")
+    settings = ProtheusSettings(url="http://erp/rest", tenant="T1,D MG 01", stamps="off", login="basic")
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
         connector = PROTHEUS.build(settings, ProtheusCredentials(username="u", password="p"), client)
         order = await connector.read("D MG 01|000123")
@@ -435,7 +435,7 @@ async def test_a_server_that_does_not_sort_is_found_out():
     def answer(_request):
         return httpx.Response(200, json={"items": rows, "hasNext": False})
 
-    settings = ProtheusSettings(base_url="http://erp/rest", tenant="T1,D MG 01", stamps="off", login="basic")
+    settings = ProtheusSettings(url="http://erp/rest", tenant="T1,D MG 01", stamps="off", login="basic")
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
         connector = PROTHEUS.build(settings, ProtheusCredentials(username="u", password="p"), client)
         with pytest.raises(UnexpectedReply, match="another order than asked for"):
@@ -446,7 +446,7 @@ async def test_a_server_that_ignores_where_does_not_hold_the_reader_for_ever():
     def answer(_request):
         return httpx.Response(200, json={"items": json.loads(SAMPLE)["items"][:1], "hasNext": True})
 
-    settings = ProtheusSettings(base_url="http://erp/rest", tenant="T1,D MG 01", stamps="off", login="basic")
+    settings = ProtheusSettings(url="http://erp/rest", tenant="T1,D MG 01", stamps="off", login="basic")
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
         connector = PROTHEUS.build(settings, ProtheusCredentials(username="u", password="p"), client)
         with pytest.raises(UnexpectedReply):
@@ -762,24 +762,24 @@ async def test_a_column_that_is_not_there_is_named_and_can_be_left_out():
 @pytest.mark.parametrize("tenant", ["T1", "T1, D MG 01", ",D MG 01", ""])
 def test_a_tenant_written_wrongly_is_refused(tenant):
     with pytest.raises(ValueError, match="tenant"):
-        ProtheusSettings(base_url="http://erp/rest", tenant=tenant)
+        ProtheusSettings(url="http://erp/rest", tenant=tenant)
 
 
 @pytest.mark.parametrize("url", ["ftp://erp/rest", "erp/rest", "http://user:canary@erp/rest", "http://erp/rest?x=1"])
 def test_an_address_that_is_no_base_address_is_refused(url):
-    with pytest.raises(ValueError, match="base_url"):
-        ProtheusSettings(base_url=url, tenant="T1,D MG 01")
+    with pytest.raises(ValueError, match="url"):
+        ProtheusSettings(url=url, tenant="T1,D MG 01")
 
 
 def test_an_empty_branch_is_allowed_in_the_tenant():
-    assert ProtheusSettings(base_url="http://erp/rest", tenant="01,").branch == ""
+    assert ProtheusSettings(url="http://erp/rest", tenant="01,").branch == ""
 
 
 def test_the_docs_page_tells_every_setting_and_every_mapped_field():
     page = Path("docs/connectors/protheus.md").read_text()
     for name in ProtheusSettings.model_fields:
         assert f"`{name}`" in page, name
-    settings = ProtheusSettings(base_url="http://erp/rest", tenant="T1,D MG 01")
+    settings = ProtheusSettings(url="http://erp/rest", tenant="T1,D MG 01")
     connector = PROTHEUS.build(settings, ProtheusCredentials(username="u", password="p"), httpx.AsyncClient())
     for field in connector.capabilities().fields:
         assert f"`{field.path}`" in page, field.path

@@ -64,6 +64,8 @@ class TokenAuth(httpx.Auth):
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
         """The flow httpx drives; raises CredentialsRefused, or what `checked` raises for the token endpoint."""
+        if self._refused:
+            raise CredentialsRefused("the ERP has refused these credentials before; they are not tried again")
         refused: Tokens | None = None
         for _ in range(2):
             async with self._lock:
@@ -72,7 +74,7 @@ class TokenAuth(httpx.Auth):
                     reply = yield self._grant.refresh(renewable)
                     self._take_renewed(await _read(reply))
                 if self._tokens is None:
-                    reply = yield self._login()
+                    reply = yield self._grant.login()
                     self._take_login(await _read(reply))
                 used = self._tokens
             request.headers["Authorization"] = f"Bearer {used.access if used else ''}"
@@ -91,11 +93,6 @@ class TokenAuth(httpx.Auth):
         if not tokens.refresh:
             self._tokens = None
         return tokens.refresh
-
-    def _login(self) -> httpx.Request:
-        if self._refused:
-            raise CredentialsRefused("the ERP has refused these credentials before; they are not tried again")
-        return self._grant.login()
 
     def _take_renewed(self, reply: httpx.Response) -> None:
         if reply.is_success or reply.status_code in _BUSY:

@@ -10,6 +10,8 @@ from relay.connectors.protheus.query import GenericQuery, quoted
 KEPT: Final = 3600.0
 """Seconds that a name is believed."""
 MOST_KEPT: Final = 20_000
+LONGEST: Final = 40
+"""Characters of a code that is worth asking for; the widest code column has 30."""
 AT_ONCE: Final = 40
 """Codes in one question: the address of a request has a limit."""
 
@@ -103,7 +105,8 @@ def _codes(lookup: Lookup, row: Mapping[str, Any]) -> Codes | None:
 
 def _texts(row: Mapping[str, Any], columns: Sequence[str]) -> Codes | None:
     texts = tuple(text for name in columns if isinstance(text := row.get(name), str))
-    return texts if len(texts) == len(columns) else None
+    askable = all(len(text) <= LONGEST and text.isprintable() for text in texts)
+    return texts if askable and len(texts) == len(columns) else None
 
 
 def _only_texts(row: Mapping[str, Any], columns: Sequence[str]) -> Mapping[str, str]:

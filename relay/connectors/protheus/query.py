@@ -41,7 +41,7 @@ class GenericQuery:
 
     def __init__(self, settings: ProtheusSettings, credentials: ProtheusCredentials, client: httpx.AsyncClient) -> None:
         self._client = client
-        self._url = f"{str(settings.base_url).rstrip('/')}{QUERY_PATH}"
+        self._url = f"{str(settings.url).rstrip('/')}{QUERY_PATH}"
         self._headers = _headers(settings)
         self._every_branch = "false" if settings.all_branches else "true"
         self._auth: httpx.Auth = (
@@ -81,7 +81,7 @@ class PasswordGrant:
     """Protheus's token endpoint: user and password in headers, the body empty; a refresh renews both tokens."""
 
     def __init__(self, settings: ProtheusSettings, credentials: ProtheusCredentials) -> None:
-        self._url = f"{str(settings.base_url).rstrip('/')}{TOKEN_PATH}"
+        self._url = f"{str(settings.url).rstrip('/')}{TOKEN_PATH}"
         self._credentials = credentials
 
     def login(self) -> httpx.Request:
@@ -108,8 +108,8 @@ class PasswordGrant:
 
 
 def quoted(value: str) -> str:
-    """A text value for `where`."""
-    return "'" + value.replace("'", "''") + "'"
+    """A text value for `where`; what neither UTF-8 nor SQL can carry becomes a question mark."""
+    return "'" + value.encode("utf-8", "replace").decode().replace("\0", "?").replace("'", "''") + "'"
 
 
 def _headers(settings: ProtheusSettings) -> Mapping[bytes, bytes]:

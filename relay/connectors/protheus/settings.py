@@ -69,7 +69,7 @@ class ProtheusSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    base_url: BaseUrl = Field(description="REST address up to and with its base path: https://erp.example:8080/rest")
+    url: BaseUrl = Field(description="REST address up to and with its base path: https://erp.example:8080/rest")
     tenant: Tenant = Field(description="Company and branch of the tenantId header: T1,D MG 01")
     module: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")] | None = Field(
         default=None, description="x-erp-module header, three letters without SIGA, when the ERP asks for it: COM"
