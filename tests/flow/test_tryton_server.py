@@ -14,7 +14,6 @@ from relay.demo import tryton_install
 from relay.demo.tryton import Buyer, ErpSaidNo, install, tryton
 from relay.domain.errors import Unavailable, UserError
 
-pytest_plugins = ("tests.fixtures.tryton",)
 pytestmark = [pytest.mark.slow, pytest.mark.tryton, pytest.mark.timeout(300)]
 
 TWO_LINES = [("PAR-M8", 100, "1.2500"), ("ROL-6204", 4, "37.90")]

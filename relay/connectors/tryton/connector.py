@@ -64,7 +64,7 @@ class TrytonSettings(BaseModel):
 
 
 class TrytonCredentials(BaseModel):
-    """A Tryton user with a password; the group Purchase is enough, with Stock to see what was received."""
+    """A Tryton user with a password; the group Purchase is enough."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -147,8 +147,8 @@ def id_of(record: Record) -> str:
 
 
 def raw_of(record: Any) -> bytes:
-    """The record as JSON, exact numbers as text: for the dead letters, and for `raw`."""
-    return json.dumps(record, default=str).encode()
+    """The record as JSON, exact numbers as text, half characters as "?": for the dead letters, and for `raw`."""
+    return json.dumps(record, default=str, ensure_ascii=False).encode(errors="replace")
 
 
 def _description(flat: Record) -> str | None:

@@ -73,7 +73,7 @@ class SessionAuth(httpx.Auth):
             if answer.status_code != _UNAUTHORIZED:
                 return
             refused = used
-        self._refused = True
+        self._session, self._refused = None, True
         raise CredentialsRefused("Tryton refuses a session that it has just given")
 
     def _login(self) -> httpx.Request:

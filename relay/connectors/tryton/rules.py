@@ -23,7 +23,7 @@ STATUS: Final = {
 }
 SHIPPED: Final = {"partially shipped": Status.PARTIALLY_RECEIVED, "received": Status.RECEIVED}
 """What the shipment state adds to an approved order's status."""
-INVOICED: Final = frozenset({"posted", "paid"})
+INVOICED: Final = ("posted", "paid")
 """States in which an invoice counts as invoiced."""
 _UNITS: Final = """
     u=C62 s=SEC min=MIN h=HUR d=DAY kg=KGM g=GRM c=CTM lb=LBR oz=ONZ m=MTR km=KMT cm=CMT mm=MMT ft=FOT yd=YRD in=INH
@@ -119,6 +119,7 @@ LINE: Final = (
     Rule("lines[].warehouse", "warehouse.code", TEXT),
 )
 DERIVED: Final = (
+    Rule("remote_id", "id", derived("the record's id as text")),
     Rule("status", "state, shipment_state", derived("status map; an approved order's by what was received", "code")),
     Rule("type", "lines.quantity", derived("return when only negative quantities are ordered", "code")),
     Rule("receipt_status", "lines.moves", derived("received quantities against ordered ones", "code")),
@@ -130,8 +131,9 @@ DERIVED: Final = (
     Rule("ship_to.line2", "warehouse.address.street", derived("second line of the street")),
     Rule("ship_to.line3", "warehouse.address.street", derived("third line of the street")),
     Rule("remote_updated_at", "write_date", derived("newest stamp of header, lines and stock moves", "datetime")),
+    Rule("lines[].remote_id", "id", derived("the record's id as text")),
     Rule("lines[].line_number", "sequence", derived("the sequence, when users gave one")),
-    Rule("lines[].status", "moves", derived("by the quantities, and by the order's state", "code")),
+    Rule("lines[].status", "quantity, moves", derived("by the quantities, and by the order's state", "code")),
     Rule("lines[].item.description", "description", derived("the line's text, or else the product's name")),
     Rule("lines[].quantity", "quantity", derived("number, rounded to the unit's digits", "amount")),
     Rule("lines[].unit", "unit.symbol", derived("by the unit map", "code")),
