@@ -1,0 +1,109 @@
+"""Who is in the suite. A connector joins by one `Harness` here."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+
+from relay.connectors.protheus import PROTHEUS
+from relay.connectors.tryton import TRYTON
+from relay.demo.protheus import NewLine
+from relay.demo.protheus_http import QUERY_PATH, Options, SimulatedProtheus
+from relay.demo.protheus_login import TOKEN_PATH
+from relay.demo.rough_http import Request
+from tests.contract.harness import CANARY, Harness, Replay
+
+RECORDINGS = Path(__file__).parent / "recordings"
+
+
+# Protheus: the simulator itself answers, without a network in between.
+
+
+def protheus_orders(erp: SimulatedProtheus) -> None:
+    erp.seed(0)
+    lines = [NewLine("PAR-M8-30", 100, 1.25), NewLine("ROL-6204", 4, 37.9), NewLine("OLE-68-20", 2, 412.55)]
+    orders = [
+        erp.create_order(
+            lines[: 1 + number % 3],
+            ("FOR001", "01") if number % 2 else ("FOR010", "01"),
+            approval="BL "[number % 3],
+            note="Peça de reposição – urgente" if number % 4 else "",
+            columns={"C7_XPRIOR": "URGENTE", "C7_COMPRA": "003", "C7_NUMSC": "000777", "C7_TPFRETE": "C"},
+        )
+        for number in range(9)
+    ]
+    erp.receive(orders[1], "0001", 40)
+    erp.delete_line(orders[2], "0002")
+    erp.eliminate_residue(orders[4])
+    erp.delete_order(orders[7])
+
+
+@asynccontextmanager
+async def protheus() -> AsyncIterator[httpx.AsyncBaseTransport]:
+    erp = SimulatedProtheus(Options(password=CANARY))
+    protheus_orders(erp)
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        query = {name.lower(): value for name, value in request.url.params.items()}
+        reply = await erp.answer(
+            Request(request.method, request.url.path, query, dict(request.headers), request.content)
+        )
+        return httpx.Response(reply.status, content=reply.body, headers={"Content-Type": reply.content_type})
+
+    yield httpx.MockTransport(answer)
+    erp.close()
+
+
+PROTHEUS_HARNESS = Harness(
+    kind=PROTHEUS,
+    settings={
+        "url": "http://erp.example/rest",
+        "tenant": "T1,D MG 01",
+        "custom_fields": ["C7_XPRIOR"],
+        "line_custom_fields": ["C7_XPESO"],
+    },
+    username="relay",
+    open=protheus,
+    ids=frozenset(f"D MG 01|{number:06d}" for number in range(1, 10)),
+    is_read=lambda request: request.method == "GET" and request.url.path.endswith(QUERY_PATH),
+    is_login=lambda request: request.method == "POST" and request.url.path.endswith(TOKEN_PATH),
+    rows=lambda content: [row for row in content.get("items", ()) if "c7_num" in row and "c7_item" in row],
+    owner=lambda row: f"{str(row['c7_filial']).rstrip()}|{row['c7_num']}",
+    keys=frozenset({"c7_filial", "c7_num"}),
+)
+
+
+# Tryton: recorded from a real one by tests/contract/record_tryton.py.
+
+
+@asynccontextmanager
+async def tryton() -> AsyncIterator[httpx.AsyncBaseTransport]:
+    yield Replay(RECORDINGS / "tryton.json", nothing=lambda _: httpx.Response(200, json={"result": []}))
+
+
+def _method(request: httpx.Request) -> str:
+    return str(json.loads(request.content)["method"]) if request.content else ""
+
+
+TRYTON_HARNESS = Harness(
+    kind=TRYTON,
+    settings={"url": "http://erp.example", "database": "erp"},
+    username="relay",
+    open=tryton,
+    ids=frozenset(str(number) for number in range(1, 9)),
+    is_read=lambda request: (
+        _method(request).rpartition(".")[2] in {"search", "search_read", "fields_get", "read", "get_access"}
+    ),
+    is_login=lambda request: _method(request) == "common.db.login",
+    rows=lambda content: [
+        row
+        for row in (content.get("result") if isinstance(content, dict) else None) or ()
+        if isinstance(row, dict) and "lines." in row
+    ],
+    owner=lambda row: str(row["id"]),
+    keys=frozenset({"id"}),
+)
+
+HARNESSES = (PROTHEUS_HARNESS, TRYTON_HARNESS)

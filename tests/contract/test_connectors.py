@@ -1,0 +1,339 @@
+"""The shared suite: what every connector promises, whatever its ERP."""
+
+import json
+import logging
+import traceback
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+
+from relay.domain.errors import CredentialsRefused, RelayError, Throttled, Unavailable, UnexpectedReply, Unsupported
+from relay.domain.orders import PurchaseOrder, content_hash
+from tests.contract.erps import HARNESSES
+from tests.contract.harness import (
+    CANARY,
+    PAGE_SIZES,
+    UNKNOWN_ID,
+    Failing,
+    Remembering,
+    Replay,
+    Watching,
+    ids_of,
+    latest,
+    pages_of,
+    places,
+)
+
+pytestmark = pytest.mark.parametrize("harness", HARNESSES, ids=lambda harness: harness.kind.name)
+
+JUNK = [None, "", "9", "x\x00\ud800", "\x01", -1, 1.5, 10**40, True, [], {}, ["x"], {"x": 1}, "9" * 30_000]
+
+
+@asynccontextmanager
+async def opened(harness):
+    async with harness.open() as transport:
+        yield transport
+
+
+def hashes(orders):
+    return {key: content_hash(order.tree()) for key, order in orders.items()}
+
+
+# reading
+
+
+@pytest.mark.parametrize("page_size", PAGE_SIZES)
+async def test_the_first_sync_gives_every_order_whole_wherever_pages_end(harness, page_size):
+    async with opened(harness) as erp:
+        orders = latest(await pages_of(harness.connect(erp, page_size=page_size)))
+        assert orders.keys() == harness.ids
+        whole = latest(await pages_of(harness.connect(erp)))
+        assert hashes(orders) == hashes(whole)
+
+
+@pytest.mark.parametrize("page_size", PAGE_SIZES)
+async def test_every_pages_cursor_resumes_without_a_gap(harness, page_size):
+    async with opened(harness) as erp:
+        pages = await pages_of(harness.connect(erp, page_size=page_size))
+        for stored, page in enumerate(pages, 1):
+            rest = await pages_of(harness.connect(erp, page_size=page_size), page.cursor)
+            assert hashes(latest([*pages[:stored], *rest])) == hashes(latest(pages))
+
+
+async def test_a_poll_with_nothing_new_tells_nothing_new(harness):
+    async with opened(harness) as erp:
+        connector = harness.connect(erp)
+        pages = await pages_of(connector)
+        before = hashes(latest(pages))
+        for _ in range(3):
+            again = await pages_of(connector, pages[-1].cursor)
+            assert hashes(latest(again)).items() <= before.items()
+            pages = again or pages
+
+
+async def test_reading_twice_gives_the_same_orders(harness):
+    async with opened(harness) as erp:
+        first, second = [latest(await pages_of(harness.connect(erp))) for _ in range(2)]
+        assert {key: order.model_dump() for key, order in first.items()} == {
+            key: order.model_dump() for key, order in second.items()
+        }
+
+
+async def test_one_order_read_alone_is_the_order_of_the_page(harness):
+    async with opened(harness) as erp:
+        connector = harness.connect(erp)
+        for key, order in latest(await pages_of(connector)).items():
+            assert content_hash((await connector.read(key)).tree()) == content_hash(order.tree())
+
+
+async def test_an_order_that_is_not_there_reads_as_none(harness):
+    async with opened(harness) as erp:
+        assert await harness.connect(erp).read(UNKNOWN_ID) is None
+
+
+async def test_the_full_pass_names_every_order_that_is_not_deleted(harness):
+    async with opened(harness) as erp:
+        connector = harness.connect(erp)
+        alive = {key for key, order in latest(await pages_of(connector)).items() if not order.remote_was_deleted}
+        assert await ids_of(connector) == alive
+
+
+async def test_an_order_survives_its_own_json(harness):
+    async with opened(harness) as erp:
+        for order in latest(await pages_of(harness.connect(erp))).values():
+            assert PurchaseOrder.model_validate_json(order.model_dump_json()).tree() == order.tree()
+
+
+async def test_no_page_rejects_and_every_cursor_is_text(harness):
+    async with opened(harness) as erp:
+        for page in await pages_of(harness.connect(erp)):
+            assert page.rejected == ()
+            assert isinstance(page.cursor, str)
+
+
+# what the ERP sees
+
+
+async def test_only_reading_calls_and_logins_are_sent(harness):
+    async with opened(harness) as erp:
+        watching = Watching(erp)
+        connector = harness.connect(watching)
+        pages = await pages_of(connector)
+        await pages_of(connector, pages[-1].cursor)
+        await ids_of(connector)
+        await connector.read(next(iter(harness.ids)))
+        assert watching.requests
+        assert all(harness.is_read(request) != harness.is_login(request) for request in watching.requests)
+
+
+async def test_one_login_is_enough(harness):
+    async with opened(harness) as erp:
+        watching = Watching(erp)
+        await pages_of(harness.connect(watching))
+        assert sum(harness.is_login(request) for request in watching.requests) == 1
+
+
+# capabilities
+
+
+async def test_every_field_that_has_a_value_is_a_readable_capability(harness):
+    async with opened(harness) as erp:
+        connector = harness.connect(erp)
+        orders = latest(await pages_of(connector))
+        fields = connector.capabilities().fields
+        readable = {field.path for field in fields if field.readable}
+        unreadable = {field.path for field in fields if not field.readable}
+        assert len({field.path for field in fields}) == len(fields)
+        for order in orders.values():
+            given = set(_paths(order.model_dump(mode="json")))
+            assert given - readable - OURS == set()
+            assert not given & unreadable
+            assert set(order.field_presence) == unreadable
+
+
+OURS = {"remote_id", "remote_was_deleted", "field_presence", "lines[].remote_id", "lines[].remote_was_deleted"}
+
+
+def _paths(value, path=""):
+    """Canonical paths that hold something."""
+    if isinstance(value, dict):
+        for name, part in value.items():
+            if name not in {"custom_fields", "field_presence", "raw"}:
+                yield from _paths(part, f"{path}.{name}" if path else name)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _paths(part, f"{path}[]")
+    elif value is not None:
+        yield path
+
+
+# junk
+
+
+async def test_junk_in_any_field_rejects_at_most_its_order(harness):
+    async with opened(harness) as erp:
+        if isinstance(erp, Replay):
+            erp.lenient = True
+        remembering = Remembering(erp)
+        expected = latest(await pages_of(harness.connect(remembering)))
+        victim = sorted(expected)[len(expected) // 2]
+        others = hashes({key: order for key, order in expected.items() if key != victim})
+        names = sorted({name for record in _records(harness, remembering, victim) for name in _names(harness, record)})
+        assert names
+        for name in names:
+            for junk in JUNK:
+                remembering.spoil = _spoiler(harness, victim, name, junk)
+                pages = await pages_of(harness.connect(remembering))
+                orders = latest(pages)
+                told = {rejected.remote_id for page in pages for rejected in page.rejected}
+                spot = f"{name} = {str(junk)[:40]!r}"
+                assert hashes({key: order for key, order in orders.items() if key in others}) == others, spot
+                assert victim in orders or told, spot
+                assert told <= {victim}, spot
+                for order in orders.values():
+                    order.model_dump_json()
+
+
+def _records(harness, remembering, victim):
+    for _status, body in remembering.known.values():
+        for record in harness.rows(json.loads(body)) if body else ():
+            if harness.owner(record) == victim:
+                yield record
+
+
+def _names(harness, record):
+    return {name for _place, name in places(record, harness.keys)}
+
+
+def _spoiler(harness, victim, spoilt, junk):
+    def spoil(content):
+        for record in harness.rows(content):
+            if harness.owner(record) == victim:
+                for place, name in places(record, harness.keys):
+                    if name == spoilt:
+                        place[name] = junk
+
+    return spoil
+
+
+# failures
+
+
+def _raising(error):
+    def answer(_request):
+        raise error
+
+    return answer
+
+
+FAILURES = {
+    "429": (lambda _: httpx.Response(429, headers={"Retry-After": "70"}), Throttled),
+    "503 with Retry-After": (lambda _: httpx.Response(503, headers={"Retry-After": "70"}), Throttled),
+    "503": (lambda _: httpx.Response(503), Unavailable),
+    "502 html": (lambda _: httpx.Response(502, html="<html>Bad Gateway</html>"), Unavailable),
+    "500": (lambda _: httpx.Response(500, text="boom"), Unavailable),
+    "403": (lambda _: httpx.Response(403), Unsupported),
+    "404": (lambda _: httpx.Response(404, html="<html>no</html>"), Unsupported),
+    "302": (lambda _: httpx.Response(302, headers={"Location": "https://login.example/"}), UnexpectedReply),
+    "200 html": (lambda _: httpx.Response(200, html="<html>Log in</html>"), UnexpectedReply),
+    "200 empty": (lambda _: httpx.Response(200), UnexpectedReply),
+    "200 half": (lambda _: httpx.Response(200, text='{"items": [{"c7_num"'), UnexpectedReply),
+    "200 other": (lambda _: httpx.Response(200, json=["something", "else"]), UnexpectedReply),
+    "timeout": (_raising(httpx.ReadTimeout("slow")), Unavailable),
+    "reset": (_raising(httpx.ReadError("reset")), Unavailable),
+    "refused": (_raising(httpx.ConnectError("refused")), Unavailable),
+    "cut": (_raising(httpx.RemoteProtocolError("incomplete body")), Unavailable),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+@pytest.mark.parametrize("call", ["changed_since", "remote_ids", "read"])
+async def test_a_failing_read_says_what_to_do_next(harness, failure, call):
+    answer, error = FAILURES[failure]
+    async with opened(harness) as erp:
+        connector = harness.connect(Failing(erp, harness.is_read, answer))
+        with pytest.raises(error) as caught:
+            await _call(harness, connector, call)
+        if isinstance(caught.value, Throttled):
+            assert caught.value.retry_after == 70
+
+
+@pytest.mark.parametrize("failure", ["429", "503", "500", "200 html", "200 empty", "200 other", "timeout", "reset"])
+async def test_a_failing_login_is_no_refusal(harness, failure):
+    answer, error = FAILURES[failure]
+    async with opened(harness) as erp:
+        connector = harness.connect(Failing(erp, harness.is_login, answer))
+        with pytest.raises(error):
+            await pages_of(connector)
+
+
+async def test_a_refused_login_is_tried_once_and_never_again(harness):
+    async with opened(harness) as erp:
+        failing = Failing(erp, harness.is_login, lambda _: httpx.Response(401))
+        connector = harness.connect(failing)
+        for call in ("changed_since", "remote_ids", "read", "changed_since"):
+            with pytest.raises(CredentialsRefused):
+                await _call(harness, connector, call)
+        assert failing.failed == 1
+
+
+async def test_a_session_that_is_always_refused_ends_in_refused_credentials(harness):
+    async with opened(harness) as erp:
+        watching = Watching(Failing(erp, harness.is_read, lambda _: httpx.Response(401)))
+        connector = harness.connect(watching)
+        for _ in range(3):
+            with pytest.raises(CredentialsRefused):
+                await pages_of(connector)
+        assert sum(harness.is_login(request) for request in watching.requests) <= 2
+
+
+async def test_a_session_that_ends_in_the_middle_is_renewed(harness):
+    async with opened(harness) as erp:
+        ended = iter([True])
+        failing = Failing(
+            erp, lambda request: harness.is_read(request) and next(ended, False), lambda _: httpx.Response(401)
+        )
+        connector = harness.connect(failing)
+        assert latest(await pages_of(connector)).keys() == harness.ids
+        assert failing.failed == 1
+
+
+async def _call(harness, connector, call):
+    match call:
+        case "changed_since":
+            await pages_of(connector)
+        case "remote_ids":
+            await ids_of(connector)
+        case "read":
+            await connector.read(min(harness.ids))
+
+
+# secrets
+
+
+async def test_the_password_shows_nowhere(harness, caplog):
+    caplog.set_level(logging.DEBUG)
+    seen = [repr(harness.credentials()), str(harness.credentials()), harness.credentials().model_dump_json()]
+    async with opened(harness) as erp:
+        connector = harness.connect(erp)
+        await pages_of(connector)
+        seen += [repr(connector), str(vars(connector))]
+        everything = (harness.is_read, harness.is_login)
+        for answer, _error in [*FAILURES.values(), (lambda _: httpx.Response(401), CredentialsRefused)]:
+            for when in everything:
+                try:
+                    await pages_of(harness.connect(Failing(erp, when, answer)))
+                except RelayError as error:
+                    seen.append("".join(traceback.format_exception(error)))
+    seen.append(caplog.text)
+    assert not [text for text in seen if CANARY in text]
+
+
+async def test_a_reply_that_echoes_the_password_does_not_pass_it_on(harness):
+    async with opened(harness) as erp:
+        for status in (200, 400, 401, 500):
+            echo = Failing(erp, harness.is_login, lambda _, status=status: httpx.Response(status, text=f"bad {CANARY}"))
+            with pytest.raises(RelayError) as caught:
+                await pages_of(harness.connect(echo))
+            assert CANARY not in "".join(traceback.format_exception(caught.value))
