@@ -64,6 +64,12 @@ async def ask(dsn, sql):
         await connection.close()
 
 
+async def until(condition):
+    async with asyncio.timeout(WITHIN):
+        while not condition():  # noqa: ASYNC110 - the server tells nobody how it is
+            await asyncio.sleep(0.02)
+
+
 def postmaster(data):
     return int((data / "cluster" / "postmaster.pid").read_text().split()[0])
 
@@ -136,9 +142,7 @@ async def test_a_server_stops_by_itself_when_all_its_users_are_killed(tmp_path):
         await first.wait()
         assert await ask(dsn, "SELECT 1") == 1
         second.kill()
-    async with asyncio.timeout(WITHIN):
-        while runs(tmp_path):  # noqa: ASYNC110 - the server tells nobody that it is gone
-            await asyncio.sleep(0.02)
+    await until(lambda: not runs(tmp_path))
 
 
 async def test_a_server_without_keeper_is_used_again_and_then_stopped(tmp_path):
@@ -171,6 +175,7 @@ async def test_a_server_that_is_stopping_is_waited_for_and_started_again(tmp_pat
         open_session = await asyncpg.connect(dsn)
         before = postmaster(tmp_path)
         os.kill(before, signal.SIGTERM)  # a "smart" stop: it waits for the session
+        await until(lambda: "stopping" in (tmp_path / "cluster" / "postmaster.pid").read_text())
         closing = asyncio.create_task(open_session.close())
         async with postgres(tmp_path) as new:
             assert postmaster(tmp_path) != before
