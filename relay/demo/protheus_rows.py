@@ -77,6 +77,11 @@ class ProtheusRows:
         statement = f"SELECT DISTINCT C7_FILIAL, C7_NUM FROM {self._orders} WHERE D_E_L_E_T_ = ' ' ORDER BY 1, 2"  # noqa: S608 - own table name
         return [OrderKey(row[0].rstrip(), row[1]) for row in self._rows.execute(statement)]
 
+    def purchase_orders(self) -> list[OrderKey]:
+        """Every purchase order that has rows, deleted ones too: what a reader of all branches must tell of."""
+        statement = f"SELECT DISTINCT C7_FILIAL, C7_NUM FROM {self._orders} WHERE C7_TIPO = 1 ORDER BY 1, 2"  # noqa: S608 - own table name
+        return [OrderKey(row[0].rstrip(), row[1]) for row in self._rows.execute(statement)]
+
     def rows(self, order: OrderKey) -> list[dict[str, Any]]:
         """The stored rows of one order, deleted ones too, by line."""
         statement = f"SELECT * FROM {self._orders} WHERE C7_FILIAL = ? AND C7_NUM = ? ORDER BY C7_ITEM"  # noqa: S608 - own table name

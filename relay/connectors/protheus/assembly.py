@@ -7,25 +7,20 @@ A deleted row whose line lives again under the same number is left out; an order
 
 import datetime as dt
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from relay.connectors.kit.mapping import built, mapped
 from relay.connectors.kit.readers import bare, date_of, fixed, text_of
 from relay.connectors.protheus import legend
 from relay.connectors.protheus import mapping as columns
+from relay.connectors.protheus.rows import Key, Row, is_deleted, one_per_line, raw_bytes, remote_id_of, stamp_of
 from relay.connectors.protheus.settings import ProtheusSettings
 from relay.domain.errors import RecordRejected
 from relay.domain.orders import OrderType, PurchaseOrder
 
 T = TypeVar("T")
-Row = Mapping[str, Any]
-Key = tuple[str, str]
-"""Branch and number, trimmed at their ends."""
-
-_STAMP: Final = re.compile(r"(\d{4}-\d{2}-\d{2})[T ](\d{2}:\d{2}:\d{2})(\.\d{1,9})?(Z|[+-]00:?00)?")
 _CNPJ, _CPF = 14, 11
 
 
@@ -43,10 +38,10 @@ class Assembler:
     def order(self, key: Key, given: Sequence[Row]) -> tuple[PurchaseOrder, tuple[str, ...]]:
         """The order and warnings for people about it; raises RecordRejected."""
         remote_id = remote_id_of(key)
-        rows = _one_per_line(given)
+        rows = one_per_line(given)
         try:
             standings = [self._standing(row) for row in rows]
-            living = [row for row in rows if not _is_deleted(row)] or rows
+            living = [row for row in rows if not is_deleted(row)] or rows
             fields = mapped(self._header, living[0], remote_id=remote_id)
             fields |= self._header_of(fields, living)
             fields |= _status_of(standings)
@@ -72,7 +67,7 @@ class Assembler:
             residue=_text(row, "C7_RESIDUO") or "",
             closed=_text(row, "C7_ENCER") or "",
             approval=(_text(row, "C7_CONAPRO") or "") if "C7_CONAPRO" in row else None,
-            deleted=_is_deleted(row),
+            deleted=is_deleted(row),
         )
 
     def _header_of(self, fields: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
@@ -142,57 +137,15 @@ class Assembler:
                 yield f"{order.remote_id} line {line.remote_id}: quantity times price is not the amount"
 
 
-def key_of(row: Any) -> Key | None:
-    """What names the order of a row; None when the row cannot say."""
-    if not isinstance(row, dict):
-        return None
-    branch, number = row.get(columns.BRANCH), row.get(columns.NUMBER)
-    if not isinstance(branch, str) or not isinstance(number, str) or not number.strip():
-        return None
-    return text_of(branch) or "", text_of(number) or ""
-
-
-def remote_id_of(key: Key) -> str:
-    """`branch|number`."""
-    return "|".join(key)
-
-
 def line_id(row: Row) -> str:
     """The item number, with the sequence behind it when the ERP uses one; raises ValueError."""
     item, sequence = _text(row, columns.ITEM) or "", _text(row, columns.SEQUENCE)
     return f"{item}|{sequence}" if sequence else item
 
 
-def raw_bytes(rows: Any) -> bytes:
-    """Rows as they came, for the dead letters."""
-    return json.dumps(rows, default=str).encode()
-
-
 def _json_safe(rows: Sequence[Row]) -> Any:
     # No NUL: PostgreSQL keeps none in JSON.
     return json.loads(raw_bytes([dict(row) for row in rows]).replace(b"\\u0000", b""))
-
-
-def _one_per_line(rows: Sequence[Row]) -> list[Row]:
-    """Rows without deleted ones whose line lives again, or was deleted more than once (the newest stands)."""
-    kept: dict[Any, Row] = {}
-    extra: list[Row] = []
-    for row in sorted(rows, key=_row_number):
-        name = str(row.get(columns.ITEM)), str(row.get(columns.SEQUENCE))
-        if name not in kept or _is_deleted(kept[name]):
-            kept[name] = row
-        elif not _is_deleted(row):
-            extra.append(row)  # two living rows of one line: the order is refused, not guessed at
-    return [*kept.values(), *extra]
-
-
-def _row_number(row: Row) -> int:
-    number = row.get(columns.ROW_ID)
-    return number if isinstance(number, int) else 0
-
-
-def _is_deleted(row: Row) -> bool:
-    return row.get(columns.DELETED) == "*"
 
 
 def _status_of(rows: Sequence[legend.Standing]) -> dict[str, Any]:
@@ -247,15 +200,3 @@ def _named(name: str, read: Callable[[Any], T], value: Any) -> T:
 
 def _stamp(row: Row, name: str) -> dt.datetime | None:
     return _named(name, stamp_of, row.get(name))
-
-
-def stamp_of(value: Any) -> dt.datetime | None:
-    """A row stamp (UTC, with or without saying so) as an aware time; raises ValueError."""
-    text = (text_of(value) or "").strip()
-    if not text:
-        return None
-    match = _STAMP.fullmatch(text)
-    if not match:
-        raise ValueError("expected a time")
-    day, time, fraction, _ = match.groups()
-    return dt.datetime.fromisoformat(f"{day}T{time}{(fraction or '')[:7]}+00:00")

@@ -14,11 +14,12 @@ from typing import Any, Final
 import httpx
 
 from relay.connectors.kit.mapping import capabilities
-from relay.connectors.protheus.assembly import Assembler, Key, key_of, raw_bytes, remote_id_of
+from relay.connectors.protheus.assembly import Assembler
 from relay.connectors.protheus.cursor import Reached, reached
 from relay.connectors.protheus.mapping import BRANCH, DELETED, MADE, NUMBER, header_rules, line_rules, wanted_columns
 from relay.connectors.protheus.names import Names
 from relay.connectors.protheus.query import GenericQuery
+from relay.connectors.protheus.rows import Key, key_of, raw_bytes, remote_id_of
 from relay.connectors.protheus.settings import ProtheusCredentials, ProtheusSettings
 from relay.connectors.protheus.walk import (
     FIRST_STAMP,

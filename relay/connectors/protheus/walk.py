@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from itertools import groupby, pairwise
 from typing import Any, Final
 
-from relay.connectors.protheus.assembly import Key, key_of, stamp_of
 from relay.connectors.protheus.mapping import BRANCH, ITEM, NUMBER, STAMP
 from relay.connectors.protheus.query import Answer, GenericQuery, quoted
+from relay.connectors.protheus.rows import Key, key_of, stamp_of
 from relay.connectors.protheus.settings import ProtheusSettings
 from relay.domain.errors import UnexpectedReply
 

@@ -1,0 +1,71 @@
+"""Rows of SC7 as they come: whose they are, whether they live, when they were stamped."""
+
+import datetime as dt
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from relay.connectors.kit.readers import text_of
+from relay.connectors.protheus import mapping as columns
+
+Row = Mapping[str, Any]
+Key = tuple[str, str]
+"""Branch and number, trimmed at their ends."""
+
+_STAMP: Final = re.compile(r"(\d{4}-\d{2}-\d{2})[T ](\d{2}:\d{2}:\d{2})(\.\d{1,9})?(Z|[+-]00:?00)?")
+
+
+def key_of(row: Any) -> Key | None:
+    """What names the order of a row; None when the row cannot say."""
+    if not isinstance(row, dict):
+        return None
+    branch, number = row.get(columns.BRANCH), row.get(columns.NUMBER)
+    if not isinstance(branch, str) or not isinstance(number, str) or not number.strip():
+        return None
+    return text_of(branch) or "", text_of(number) or ""
+
+
+def remote_id_of(key: Key) -> str:
+    """`branch|number`."""
+    return "|".join(key)
+
+
+def raw_bytes(rows: Any) -> bytes:
+    """Rows as they came, for the dead letters."""
+    return json.dumps(rows, default=str).encode()
+
+
+def stamp_of(value: Any) -> dt.datetime | None:
+    """A row stamp (UTC, with or without saying so) as an aware time; raises ValueError."""
+    text = (text_of(value) or "").strip()
+    if not text:
+        return None
+    match = _STAMP.fullmatch(text)
+    if not match:
+        raise ValueError("expected a time")
+    day, time, fraction, _ = match.groups()
+    return dt.datetime.fromisoformat(f"{day}T{time}{(fraction or '')[:7]}+00:00")
+
+
+def one_per_line(rows: Sequence[Row]) -> list[Row]:
+    """Rows without deleted ones whose line lives again, or was deleted more than once (the newest stands)."""
+    kept: dict[Any, Row] = {}
+    extra: list[Row] = []
+    for row in sorted(rows, key=_row_number):
+        name = str(row.get(columns.ITEM)), str(row.get(columns.SEQUENCE))
+        if name not in kept or is_deleted(kept[name]):
+            kept[name] = row
+        elif not is_deleted(row):
+            extra.append(row)  # two living rows of one line: the order is refused, not guessed at
+    return [*kept.values(), *extra]
+
+
+def _row_number(row: Row) -> int:
+    number = row.get(columns.ROW_ID)
+    return number if isinstance(number, int) else 0
+
+
+def is_deleted(row: Row) -> bool:
+    """Whether the row carries the mark."""
+    return row.get(columns.DELETED) == "*"
