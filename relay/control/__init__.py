@@ -1,5 +1,6 @@
 """Control: what people do to relay, without a word about how they ask. The command line and the HTTP API call it."""
 
+from relay.control.forms import ConnectorForm, FormField, connector_form
 from relay.control.given import connector_named
 from relay.control.operations import Control
 from relay.control.views import (
@@ -18,12 +19,15 @@ __all__ = [
     "AttemptView",
     "ConnectionAdded",
     "ConnectionView",
+    "ConnectorForm",
     "Control",
     "DeliveryView",
     "EndpointAdded",
     "EndpointView",
     "FirstLook",
+    "FormField",
     "RejectedView",
     "View",
+    "connector_form",
     "connector_named",
 ]

@@ -96,16 +96,17 @@ class Tryton:
 
 
 @asynccontextmanager
-async def tryton(cache: Path, data: Path, say: Say = lambda _: None) -> AsyncIterator[Tryton]:
+async def tryton(cache: Path, data: Path, say: Say = lambda _: None, *, port: int = 0) -> AsyncIterator[Tryton]:
     """Run an ERP whose database is `data`/erp.sqlite: a fresh one when there is none yet, else the one of last time.
 
-    Installs Tryton under `cache` first if need be (`say` hears of it). The server ends with the block or with this
-    process, whichever is first. Raises UserError when Tryton cannot be installed, Unavailable when it does not start.
+    It listens on 127.0.0.1, on `port` or a free one. Installs Tryton under `cache` first if need be (`say` hears of it).
+    The server ends with the block or with this process, whichever is first. Raises UserError when Tryton cannot be
+    installed, Unavailable when it does not start.
     """
     installation = await install(cache, say)
     await asyncio.to_thread(_lay_out, data, installation)
     async with httpx.AsyncClient(timeout=CALL_LIMIT) as client:
-        erp = Tryton(data, installation, Buyer(client, DATABASE, "admin", PASSWORDS["admin"]))
+        erp = Tryton(data, installation, Buyer(client, DATABASE, "admin", PASSWORDS["admin"]), port)
         await erp.start()
         try:
             yield erp

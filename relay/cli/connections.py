@@ -1,0 +1,156 @@
+"""`relay connections`: whose ERPs are watched."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from relay.cli.options import AsJson, Customer, Data, Name, span
+from relay.cli.running import with_control
+from relay.cli.shown import details, document, line, note, table
+
+if TYPE_CHECKING:
+    from relay.control import ConnectionAdded, ConnectionView
+
+app = typer.Typer(help="ERPs that are watched.", no_args_is_help=True)
+
+
+@app.command("add")
+def add(  # noqa: PLR0913 - one per option
+    kind: Annotated[
+        str, typer.Argument(help="Which ERP: see `relay connectors`.", metavar="CONNECTOR", show_default=False)
+    ],
+    *,
+    customer: Customer,
+    name: Annotated[str | None, typer.Option(help="What to call it (default: the connector's name).")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A setting: see `relay connectors show CONNECTOR`.", metavar="NAME=VALUE"),
+    ] = None,
+    credentials_file: Annotated[
+        Path | None,
+        typer.Option(help="JSON or name=value lines; - is standard input. Without it they are asked for."),
+    ] = None,
+    poll_every: Annotated[
+        timedelta, typer.Option(parser=span, help="How often to look for changes.", metavar="SPAN", show_default="60s")
+    ] = timedelta(seconds=60),
+    check: Annotated[bool, typer.Option(help="Read a page of orders before storing anything.")] = True,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add a connection to an ERP, after reading a first page of orders from it.
+
+    Credentials are asked for or read from a file, and stored sealed.
+    """
+    from relay.cli.given import credentials_of, settings_of
+    from relay.connectors import CONNECTORS
+    from relay.control import connector_form, connector_named
+
+    connector = connector_named(CONNECTORS, kind)
+    given = settings_of(connector.settings, settings or [])
+    credentials = credentials_of(connector_form(connector).credentials, credentials_file)
+    if check and not as_json:
+        note(f"asking {connector.title} for orders ...")
+    added = with_control(
+        data,
+        lambda control: control.add_connection(
+            customer=customer,
+            kind=kind,
+            name=name or kind,
+            settings=given,
+            credentials=credentials,
+            poll_every=poll_every,
+            check=check,
+        ),
+    )
+    if as_json:
+        document(added)
+    else:
+        _tell_added(added)
+
+
+@app.command("list")
+def listed(*, data: Data = None, as_json: AsJson = False) -> None:
+    """List all connections."""
+    found = with_control(data, lambda control: control.connections())
+    if as_json:
+        document(found)
+        return
+    table(
+        ("customer", "name", "connector", "state", "polled", "problem", "id"),
+        [(c.customer, c.name, c.connector, c.state, c.polled_at, c.problem, c.id) for c in found],
+        empty="no connections yet: relay connections add CONNECTOR",
+    )
+
+
+@app.command("show")
+def show(name: Name, *, data: Data = None, as_json: AsJson = False) -> None:
+    """Show one connection: settings, state, problem and counts."""
+    _tell(with_control(data, lambda control: control.connection(name)), as_json=as_json)
+
+
+@app.command("mapping")
+def mapping(name: Name, *, data: Data = None, as_json: AsJson = False) -> None:
+    """Show where each field of a purchase order comes from."""
+    found = with_control(data, lambda control: control.capabilities(name))
+    if as_json:
+        document(found)
+        return
+    rows = [
+        (each.path, each.source, each.rule, each.type, each.max_length) if each.readable else (each.path, "-", "", "")
+        for each in found.fields
+    ]
+    columns = ("field", "source", "rule", "type", "length")
+    table(columns, [(*row, *[""] * (len(columns) - len(row))) for row in rows], empty="nothing is mapped")
+
+
+@app.command("pause")
+def pause(name: Name, *, data: Data = None, as_json: AsJson = False) -> None:
+    """Stop polling; what was read before is still published and delivered."""
+    _tell(with_control(data, lambda control: control.pause_connection(name)), as_json=as_json)
+
+
+@app.command("resume")
+def resume(name: Name, *, data: Data = None, as_json: AsJson = False) -> None:
+    """Poll again, from where it stopped."""
+    _tell(with_control(data, lambda control: control.resume_connection(name)), as_json=as_json)
+
+
+@app.command("remove")
+def remove(
+    name: Name,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Remove a connection with its orders, events and deliveries. This cannot be undone."""
+    if not yes:
+        typer.confirm(f"Remove connection {name} with its orders, events and deliveries?", abort=True, err=True)
+    removed = with_control(data, lambda control: control.remove_connection(name))
+    if as_json:
+        document(removed)
+    else:
+        line(f"removed {removed.customer}/{removed.name} ({removed.id})")
+
+
+def _tell_added(added: "ConnectionAdded") -> None:
+    connection = added.connection
+    line(f"added {connection.customer}/{connection.name} ({connection.id})")
+    if look := added.look:
+        example = f", {look.example} among them" if look.example else ""
+        line(f"the first page has {look.orders} orders{example}")
+        for each in look.rejected:
+            line(f"rejected record {each.remote_id or '?'}: {each.field}: {each.reason}")
+        for warning in look.warnings:
+            line(f"warning: {warning}")
+    line(f"`relay up` or a worker polls it every {connection.poll_every.total_seconds():g} s")
+
+
+def _tell(connection: "ConnectionView", *, as_json: bool) -> None:
+    if as_json:
+        document(connection)
+        return
+    values = connection.model_dump()
+    details({**values.pop("settings"), **{name.replace("_", " "): value for name, value in values.items()}})

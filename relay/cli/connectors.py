@@ -1,0 +1,61 @@
+"""`relay connectors`: which ERPs relay speaks, and what each one asks for."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import orjson
+import typer
+
+from relay.cli.options import AsJson
+from relay.cli.shown import document, line, table
+
+if TYPE_CHECKING:
+    from relay.control import FormField
+
+app = typer.Typer(help="ERPs that relay speaks.", invoke_without_command=True)
+
+
+@app.callback()
+def listed(context: typer.Context, *, as_json: AsJson = False) -> None:
+    """ERPs that relay speaks; without a command, lists them."""
+    if context.invoked_subcommand:
+        return
+    from relay.connectors import CONNECTORS
+    from relay.control import connector_form
+
+    forms = [connector_form(kind) for kind in CONNECTORS.values()]
+    if as_json:
+        document(forms)
+    else:
+        table(("name", "system"), [(form.name, form.title) for form in forms], empty="none")
+
+
+@app.command("show")
+def show(
+    name: Annotated[str, typer.Argument(help="Name of a connector: see `relay connectors`.", metavar="CONNECTOR")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """List a connector's settings and credentials."""
+    from relay.connectors import CONNECTORS
+    from relay.control import connector_form, connector_named
+
+    form = connector_form(connector_named(CONNECTORS, name))
+    if as_json:
+        document(form)
+        return
+    line(f"{form.title}: relay connections add {form.name} --customer CUSTOMER --set NAME=VALUE ...")
+    line("\nSettings, each by --set NAME=VALUE; members of a map by --set MAP.MEMBER=VALUE or as JSON")
+    _fields(form.settings)
+    line("\nCredentials, asked for, or from --credentials-file")
+    _fields(form.credentials)
+
+
+def _fields(fields: "tuple[FormField, ...]") -> None:
+    rows = [(each.name, each.type, _default(each), each.description) for each in fields]
+    table(("name", "type", "default", "meaning"), rows, empty="none")
+
+
+def _default(field: "FormField") -> str:
+    if field.required:
+        return "required"
+    return "" if field.default is None else orjson.dumps(field.default).decode()

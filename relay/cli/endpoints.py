@@ -1,0 +1,157 @@
+"""`relay endpoints`: who is told, and where."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated
+
+import typer
+
+from relay.cli.options import AsJson, Customer, Data, Name, span
+from relay.cli.running import settings_for_command, with_control
+from relay.cli.shown import details, document, line, note, table
+from relay.domain.errors import AlreadyThere, UserError
+
+if TYPE_CHECKING:
+    from relay.control import EndpointView
+
+app = typer.Typer(help="URLs that webhooks are sent to.", no_args_is_help=True)
+
+
+@app.command("add")
+def add(  # noqa: PLR0913 - one per option
+    *,
+    customer: Customer,
+    name: Annotated[str, typer.Option(help="What to call it.", show_default=False)],
+    url: Annotated[str, typer.Option(help="Where to send, https://...", show_default=False)],
+    event_types: Annotated[
+        list[str] | None,
+        typer.Option("--type", help="An event type to send, such as approved; again for more (default: all)."),
+    ] = None,
+    connections: Annotated[
+        list[str] | None,
+        typer.Option("--connection", help="A connection to hear of; again for more (default: all of the customer)."),
+    ] = None,
+    at_once: Annotated[
+        int | None, typer.Option(help="Attempts in flight (default: RELAY_DELIVER__AT_ONCE, or 16).")
+    ] = None,
+    deadline: Annotated[
+        timedelta | None,
+        typer.Option(parser=span, help="For one attempt (default: RELAY_DELIVER__DEADLINE, or 15s).", metavar="SPAN"),
+    ] = None,
+    secret_file: Annotated[
+        Path | None, typer.Option(help="Write the signing secret here, mode 0600, instead of showing it.")
+    ] = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add an endpoint. Its signing secret is shown once, here: the receiver needs it to verify webhooks."""
+    settings = settings_for_command(data)
+    with _private(secret_file) as file:
+        added = with_control(
+            data,
+            lambda control: control.add_endpoint(
+                customer=customer,
+                name=name,
+                url=url,
+                event_types=event_types or (),
+                connections=connections or (),
+                at_once=settings.deliver.at_once if at_once is None else at_once,
+                deadline=settings.deliver.deadline if deadline is None else deadline,
+                # Without a database of one's own this is a laptop, where receivers have no certificates.
+                allow_http=settings.deliver.allow_http or settings.database.url is None,
+            ),
+        )
+        if file:
+            file.write(f"{added.secret}\n")
+    if as_json:
+        document({**added.model_dump(mode="json", exclude={"secret"} if secret_file else None)})
+        return
+    line(f"added {added.endpoint.customer}/{added.endpoint.name} ({added.endpoint.id})")
+    if secret_file is None:
+        line(f"signing secret, shown only now: {added.secret}")
+    else:
+        line(f"signing secret written to {secret_file}")
+    for each in added.notices:
+        note(f"note: {each}")
+
+
+@app.command("list")
+def listed(*, data: Data = None, as_json: AsJson = False) -> None:
+    """List all endpoints."""
+    found = with_control(data, lambda control: control.endpoints())
+    if as_json:
+        document(found)
+        return
+    table(
+        ("customer", "name", "state", "url", "types", "problem", "id"),
+        [(e.customer, e.name, e.state, e.url, e.event_types or "all", e.problem, e.id) for e in found],
+        empty="no endpoints yet: relay endpoints add",
+    )
+
+
+@app.command("show")
+def show(name: Name, *, data: Data = None, as_json: AsJson = False) -> None:
+    """Show one endpoint: address, filters, state, problem and counts."""
+    _tell(with_control(data, lambda control: control.endpoint(name)), as_json=as_json)
+
+
+@app.command("enable")
+def enable(name: Name, *, data: Data = None, as_json: AsJson = False) -> None:
+    """Send again; what has waited goes first."""
+    _tell(with_control(data, lambda control: control.enable_endpoint(name)), as_json=as_json)
+
+
+@app.command("disable")
+def disable(name: Name, *, data: Data = None, as_json: AsJson = False) -> None:
+    """Send nothing more; deliveries wait until it is enabled."""
+    _tell(with_control(data, lambda control: control.disable_endpoint(name)), as_json=as_json)
+
+
+@app.command("remove")
+def remove(
+    name: Name,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Remove an endpoint with its deliveries. This cannot be undone."""
+    if not yes:
+        typer.confirm(f"Remove endpoint {name} with its deliveries?", abort=True, err=True)
+    removed = with_control(data, lambda control: control.remove_endpoint(name))
+    if as_json:
+        document(removed)
+    else:
+        line(f"removed {removed.customer}/{removed.name} ({removed.id})")
+
+
+def _tell(endpoint: "EndpointView", *, as_json: bool) -> None:
+    if as_json:
+        document(endpoint)
+        return
+    values = endpoint.model_dump() | {"event_types": endpoint.event_types or "all"}
+    values |= {"connections": endpoint.connections or "all"}
+    details({name.replace("_", " "): value for name, value in values.items()})
+
+
+@contextmanager
+def _private(path: Path | None) -> Iterator[IO[str] | None]:
+    """A new file that only its owner can read, made before the secret is: it is never lost for want of a place."""
+    if path is None:
+        yield None
+        return
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise AlreadyThere(f"--secret-file {path} exists: name a new file") from None
+    except OSError as error:
+        raise UserError(f"--secret-file {path} cannot be written: {error.strerror}") from None
+    with os.fdopen(descriptor, "w") as file:
+        try:
+            yield file
+        except BaseException:
+            path.unlink()
+            raise

@@ -1,0 +1,31 @@
+"""Options that several commands share, and how their values are read."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import TypeAdapter, ValidationError
+
+from relay.settings import Span
+
+_SPAN: TypeAdapter[timedelta] = TypeAdapter(Span)
+
+
+def span(text: str | timedelta) -> timedelta:
+    """A time span as people write it: 250ms, 15s, 2m, 1h, 3d."""
+    try:
+        return _SPAN.validate_python(text)
+    except ValidationError:
+        raise typer.BadParameter(f"{text!r} is not a time span: write it like 250ms, 15s, 2m, 1h or 3d") from None
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, and errors as JSON.")]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", help="Directory of the embedded parts (default: RELAY_DATA, or ~/.relay).", metavar="DIR"),
+]
+Customer = Annotated[
+    str, typer.Option("--customer", help="Whose it is; made when it is new.", metavar="CUSTOMER", show_default=False)
+]
+Name = Annotated[str, typer.Argument(help="Name, CUSTOMER/NAME, or id.", metavar="NAME", show_default=False)]

@@ -1,0 +1,86 @@
+"""Running: settings and logs made ready, a loop that signals end properly, the operations opened for a command."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import uvloop
+
+from relay import log
+from relay.cli.shown import note
+from relay.settings import Settings, load
+
+if TYPE_CHECKING:
+    from relay.control import Control
+
+Answer = TypeVar("Answer")
+INTERRUPTED = 130
+
+
+def settings_for_service(data: Path | None) -> Settings:
+    """The settings of a command that goes on until it is stopped; its logs are as detailed as they say."""
+    settings = _settings(data)
+    log.configure(settings.log.level, json_lines=settings.log.json_lines)
+    return settings
+
+
+def settings_for_command(data: Path | None) -> Settings:
+    """The settings of a command that ends by itself; it logs trouble only, unless a level is set."""
+    settings = _settings(data)
+    level = settings.log.level if "level" in settings.log.model_fields_set else "warning"
+    log.configure(level, json_lines=settings.log.json_lines)
+    return settings
+
+
+def _settings(data: Path | None) -> Settings:
+    settings = load()
+    return settings if data is None else settings.model_copy(update={"data": data})
+
+
+def run(work: Coroutine[Any, Any, Answer]) -> Answer:
+    """Run to the end. SIGINT and SIGTERM cancel it, which raises KeyboardInterrupt here."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_interruptible(work))
+
+
+async def _interruptible(work: Coroutine[Any, Any, Answer]) -> Answer:
+    # SIGINT is the runner's own.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, signal.raise_signal, signal.SIGINT)
+    return await work
+
+
+@asynccontextmanager
+async def stopping() -> AsyncIterator[asyncio.Event]:
+    """An event that the first SIGINT or SIGTERM sets; the second ends the process at once."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def asked() -> None:
+        if stop.is_set():
+            os._exit(INTERRUPTED)
+        stop.set()
+        note("stopping: what is in flight ends first; once more ends at once")
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, asked)
+    yield stop
+
+
+def with_control(data: Path | None, work: "Callable[[Control], Awaitable[Answer]]") -> Answer:
+    """Do one operation, on the given database or the embedded one (whose tables are made when they are missing)."""
+    settings = settings_for_command(data)
+
+    async def working() -> Answer:
+        from relay import app
+        from relay.store.database import migrate
+
+        async with app.database_url(settings) as url:
+            if settings.database.url is None:
+                await asyncio.to_thread(migrate, url)
+            async with app.wired_control(settings, url) as control:
+                return await work(control)
+
+    return run(working())

@@ -1,0 +1,94 @@
+"""Forms: what a connector asks for, field by field, told from its models."""
+
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from pydantic import BaseModel, SecretStr
+
+from relay.control.views import View
+from relay.ports import ConnectorKind
+
+
+class FormField(View):
+    """One setting or credential. `default` is JSON-shaped; `secret` ones are asked for without being shown."""
+
+    name: str
+    type: str
+    required: bool
+    default: Any
+    description: str
+    secret: bool
+
+
+class ConnectorForm(View):
+    """Everything that a new connection of this connector needs."""
+
+    name: str
+    title: str
+    settings: tuple[FormField, ...]
+    credentials: tuple[FormField, ...]
+
+
+def connector_form(kind: ConnectorKind) -> ConnectorForm:
+    """The form of a connector."""
+    return ConnectorForm(
+        name=kind.name, title=kind.title, settings=_fields(kind.settings), credentials=_fields(kind.credentials)
+    )
+
+
+def _fields(model: type[BaseModel]) -> tuple[FormField, ...]:
+    schema = model.model_json_schema()
+    return tuple(
+        FormField(
+            name=name,
+            type=_worded(schema["properties"][name], schema.get("$defs", {})),
+            required=field.is_required(),
+            default=_default(model, name),
+            description=field.description or "",
+            secret=SecretStr in (field.annotation, *get_args(field.annotation)),
+        )
+        for name, field in model.model_fields.items()
+    )
+
+
+def _default(model: type[BaseModel], name: str) -> Any:
+    field = model.model_fields[name]
+    if field.is_required():
+        return None
+    value = field.get_default(call_default_factory=True)
+    return model.model_construct(**{name: value}).model_dump(mode="json", include={name}, warnings=False)[name]
+
+
+def _worded(schema: Mapping[str, Any], known: Mapping[str, Any]) -> str:  # noqa: PLR0911 - a table
+    """A JSON Schema in a few words: `text`, `whole number`, `one of a, b`, `map of text to text`."""
+    match schema:
+        case {"$ref": str(name)}:
+            return _worded(known[name.rpartition("/")[2]], known)
+        case {"anyOf": choices}:
+            return " or ".join(dict.fromkeys(_worded(each, known) for each in choices if each.get("type") != "null"))
+        case {"enum": values}:
+            return f"one of {', '.join(map(str, values))}"
+        case {"const": value}:
+            return str(value)
+        case {"type": "array", "items": part}:
+            return f"list of {_worded(part, known)}"
+        case {"type": "object", "patternProperties": parts} if parts:
+            return f"map of text to {_worded(next(iter(parts.values())), known)}"
+        case {"type": "object", "additionalProperties": dict() as part}:
+            return f"map of text to {_worded(part, known)}"
+        case _:
+            return _WORDS.get(str(schema.get("format"))) or _WORDS.get(str(schema.get("type"))) or "any"
+
+
+_WORDS = {
+    "uri": "URL",
+    "date": "date",
+    "date-time": "time",
+    "duration": "time span",
+    "password": "secret text",
+    "string": "text",
+    "integer": "whole number",
+    "number": "number",
+    "boolean": "true or false",
+    "object": "map",
+}
