@@ -99,8 +99,8 @@ class Tryton:
 async def tryton(cache: Path, data: Path, say: Say = lambda _: None, *, port: int = 0) -> AsyncIterator[Tryton]:
     """Run an ERP whose database is `data`/erp.sqlite: a fresh one when there is none yet, else the one of last time.
 
-    It listens on 127.0.0.1, on `port` or a free one. Installs Tryton under `cache` first if need be (`say` hears of it).
-    The server ends with the block or with this process, whichever is first. Raises UserError when Tryton cannot be
+    It listens on 127.0.0.1, on `port` or a free one. Installs Tryton under `cache` first if need be; `say` hears of
+    it. The server ends with the block or with this process, whichever is first. Raises UserError when Tryton cannot be
     installed, Unavailable when it does not start.
     """
     installation = await install(cache, say)

@@ -5,14 +5,15 @@ Independent of relay's connector on purpose: what the demo does and what relay s
 
 import base64
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
 import httpx
 
+from relay.demo.tryton_json import dressed, undressed, words
 from relay.domain.errors import RelayError
 
 OrderLine = tuple[str, str | int | Decimal, str | Decimal]
@@ -189,15 +190,15 @@ class Buyer:
         """Call any RPC method; the context is added. Raises ErpSaidNo with Tryton's own words."""
         if not self._session:
             await self._log_in()
-        body = {"id": next(self._ids), "method": method, "params": [*map(_encode, params), self._context]}
+        body = {"id": next(self._ids), "method": method, "params": [*map(dressed, params), self._context]}
         reply = await self.client.post(
             f"/{self.database}/rpc/", json=body, headers={"Authorization": f"Session {self._session}"}
         )
         if reply.is_error:
             raise ErpSaidNo(f"{method} got HTTP {reply.status_code}")
-        answer = reply.json(object_hook=_decode)
+        answer = reply.json(object_hook=undressed)
         if "error" in answer:
-            raise ErpSaidNo(" ".join(_words(answer["error"])))
+            raise ErpSaidNo(" ".join(words(answer["error"])))
         return answer["result"]
 
     async def _log_in(self) -> None:
@@ -241,38 +242,3 @@ class Buyer:
 
     async def _search(self, model: str, domain: list[Any]) -> list[int]:
         return [int(found) for found in await self.call(f"model.{model}.search", domain, 0, None, None)]
-
-
-def _encode(value: Any) -> Any:
-    """Dress values JSON does not know as Tryton's protocol does."""
-    match value:
-        case Decimal():
-            return {"__class__": "Decimal", "decimal": str(value)}
-        case datetime():
-            parts = ("year", "month", "day", "hour", "minute", "second", "microsecond")
-            return {"__class__": "datetime", **{part: getattr(value, part) for part in parts}}
-        case date():
-            return {"__class__": "date", "year": value.year, "month": value.month, "day": value.day}
-        case Mapping():
-            return {key: _encode(each) for key, each in value.items()}
-        case list() | tuple():
-            return [_encode(each) for each in value]
-        case _:
-            return value
-
-
-def _decode(found: dict[str, Any]) -> Any:
-    match found:
-        case {"__class__": "Decimal", "decimal": text}:
-            return Decimal(text)
-        case {"__class__": "date", "year": year, "month": month, "day": day}:
-            return date(year, month, day)
-        case _:
-            return found
-
-
-def _words(error: Any) -> list[str]:
-    """Flatten an error, which comes as nested lists of texts and nulls."""
-    if isinstance(error, list | tuple):
-        return [word for part in error for word in _words(part)]
-    return [str(error)] if error else []

@@ -1,6 +1,8 @@
 """One record of Tryton's purchase.purchase, lines, moves and invoice lines inside, as a canonical order.
 
-record -> flat names (party.code) -> rules -> what no rule can say: status, quantities, units -> PurchaseOrder
+    record -> flat names (party.code) -> rules -> what no rule can say: status, quantities, units -> PurchaseOrder
+
+What cannot be read rejects this record alone, and names the source field.
 """
 
 import json
