@@ -4,9 +4,11 @@ Event names are `noun.past_participle` and are listed in `docs/operations.md`. N
 a credential: httpx, which logs whole URLs at INFO, is quieted here.
 """
 
+import json
 import logging
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import structlog
@@ -26,7 +28,7 @@ def configure(level: str, *, json_lines: bool | None) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
-    last: Processor = structlog.processors.JSONRenderer(orjson.dumps) if as_json else structlog.dev.ConsoleRenderer()
+    last: Processor = structlog.processors.JSONRenderer(_json) if as_json else structlog.dev.ConsoleRenderer()
     structlog.configure(
         processors=[*processors, last],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -38,3 +40,11 @@ def configure(level: str, *, json_lines: bool | None) -> None:
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _json(line: dict[str, Any], default: Callable[[Any], Any]) -> bytes:
+    try:
+        return orjson.dumps(line, default=default)
+    except TypeError:
+        # Half a character, a huge number, a key that is no text: a log line never breaks the work it tells of.
+        return json.dumps(line, default=default).encode()

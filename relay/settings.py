@@ -5,12 +5,13 @@ Read from the environment: `RELAY_<ROOM>__<NAME>`, for example `RELAY_DELIVER__D
 """
 
 import re
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from relay.domain.errors import UserError
 
@@ -19,9 +20,13 @@ _SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 
 
 def _span(value: object) -> object:
-    if isinstance(value, str) and (found := _SPAN.fullmatch(value.strip())):
-        return timedelta(seconds=float(found[1]) * _UNITS[found[2]])
-    return value
+    if not isinstance(value, str) or value.lstrip("+-").startswith("P"):
+        return value
+    if found := _SPAN.fullmatch(value.strip()):
+        with suppress(OverflowError):
+            return timedelta(seconds=float(found[1]) * _UNITS[found[2]])
+        raise ValueError("this time span is too long")
+    raise ValueError("write a time span as 250ms, 15s, 2m, 1h, 3d or PT15S")
 
 
 def _not_negative(value: timedelta) -> timedelta:
@@ -119,7 +124,10 @@ class Log(Room):
 class Settings(BaseSettings):
     """All rooms. `data` is where the embedded parts and the generated master key live."""
 
-    model_config = SettingsConfigDict(env_prefix="RELAY_", env_nested_delimiter="__", frozen=True, extra="ignore")
+    # An empty variable is an unset one: compose files and manifests pass on what was never filled in.
+    model_config = SettingsConfigDict(
+        env_prefix="RELAY_", env_nested_delimiter="__", env_ignore_empty=True, frozen=True, extra="ignore"
+    )
 
     data: Path = Field(Path("~/.relay"), description="Directory of the embedded database, broker and master key.")
     drain: Span = Field(timedelta(seconds=20), description="How long work in flight may take when stopping.")
@@ -142,5 +150,11 @@ def load() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        wrong = [f"  RELAY_{'__'.join(str(step).upper() for step in e['loc'])}: {e['msg']}" for e in error.errors()]
+        wrong = [
+            f"  RELAY_{'__'.join(str(step).upper() for step in e['loc'])}: {e['msg'].removeprefix('Value error, ')}"
+            for e in error.errors()
+        ]
         raise UserError("These settings cannot be used:\n" + "\n".join(wrong)) from None
+    except SettingsError as error:
+        # Its text names the room; its cause quotes the value.
+        raise UserError(f"These settings cannot be used: {error}. Set RELAY_<ROOM>__<NAME> instead") from None

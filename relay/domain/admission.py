@@ -75,13 +75,15 @@ def contiguous(
 ) -> tuple[list[Told], list[Told], dict[OrderRef, int]]:
     """(ready, early, last sequence per order after it): ready events follow the last admitted one without a gap.
 
+    `last` holds the last admitted sequence of each order; of one that is not in it, nothing was admitted.
+
     Events at or before the last admitted one were admitted before: they are in neither list.
     """
     reached = dict(last)
     ready: list[Told] = []
     early: list[Told] = []
     for event in sorted(events, key=lambda each: each.position):
-        step = event.sequence - reached[event.order]
+        step = event.sequence - reached.get(event.order, 0)
         if step == 1:
             ready.append(event)
             reached[event.order] = event.sequence

@@ -55,13 +55,14 @@ class Database:
         Raises:
             Unavailable: PostgreSQL is not there, or too many write the same rows.
         """
-        for attempt in range(1, ATTEMPTS + 1):
+        attempt = 1
+        while True:
             try:
                 return await self._once(work)
             except CLASHES as error:
                 if attempt == ATTEMPTS:
                     raise Unavailable(f"PostgreSQL is too busy: {type(error).__name__}, {ATTEMPTS} times") from error
-        raise AssertionError
+                attempt += 1
 
     async def _once(self, work: "Callable[[PoolConnectionProxy[asyncpg.Record]], Awaitable[Answer]]") -> Answer:
         async with self.session() as connection, connection.transaction():

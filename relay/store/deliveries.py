@@ -49,6 +49,14 @@ PROMOTE = """
 """
 DISABLE = "UPDATE endpoints SET state = 'disabled', problem = $2, version = version + 1 WHERE id = $1"
 
+AFTER = {
+    Outcome.DELIVERED: DeliveryState.DELIVERED,
+    Outcome.DEAD: DeliveryState.DEAD,
+    Outcome.RETRY: DeliveryState.WAITING,
+    Outcome.GONE: DeliveryState.WAITING,
+}
+"""Where a delivery stands after an attempt."""
+
 
 class DeliveryStore:
     """Deliveries of endpoints. Every write names a lease and raises LeaseLost without it."""
@@ -105,13 +113,7 @@ def _delivery(row: "asyncpg.Record") -> Delivery:
 
 
 def _state(attempt: Attempt) -> DeliveryState:
-    match attempt.outcome:
-        case Outcome.DELIVERED:
-            return DeliveryState.DELIVERED
-        case Outcome.DEAD:
-            return DeliveryState.DEAD
-        case Outcome.RETRY | Outcome.GONE:
-            return DeliveryState.WAITING
+    return AFTER[attempt.outcome]
 
 
 def _state_columns(attempts: Sequence[Attempt]) -> tuple[list[object], ...]:

@@ -1,14 +1,17 @@
 """Opening, migrating, listening: clear errors for every way a database can be away, and never a password."""
 
 import asyncio
+import runpy
 import subprocess
 import sys
 import traceback
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
 from relay.domain.errors import Unavailable, UserError
+from relay.store import database as database_module
 from relay.store.database import listen, migrate, opened
 from relay.store.leases import LeaseStore
 from tests.fixtures.postgres import at
@@ -87,6 +90,12 @@ async def test_options_in_the_url_mean_the_same_to_the_migration(empty_database_
     url = empty_database_url + ("&" if "?" in empty_database_url else "?") + "sslmode=prefer&application_name=relay"
     await migrate_in_a_thread(url)
     await open_and_ping(url)
+
+
+def test_there_is_no_way_back_but_a_backup():
+    first = runpy.run_path(str(Path(database_module.__file__).parent / "migrations/versions/0001_straight_line.py"))
+    with pytest.raises(NotImplementedError, match="restore a backup"):
+        first["downgrade"]()
 
 
 # Trouble

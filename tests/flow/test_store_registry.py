@@ -108,7 +108,7 @@ async def test_pausing_and_resuming_tells_the_workers_and_clears_the_problem(wor
 
 
 async def test_deliveries_are_listed_newest_first_and_narrowed(world):
-    erp, hook, other = await world.connection(), await world.endpoint(), await world.endpoint("other")
+    erp, hook, _ = await world.connection(), await world.endpoint(), await world.endpoint("other")
     await world.admissions.admit(await world.tell(erp, "p1", "p2"))
     head = (await world.heads(hook))[0]
     await world.deliveries.record(hook.lease, [attempt(head)])
@@ -165,7 +165,7 @@ async def test_removing_a_connection_takes_all_that_came_from_it_and_nothing_els
 
 
 async def test_removing_an_endpoint_takes_its_deliveries_and_leaves_the_events(world):
-    erp, hook, kept = await world.connection(), await world.endpoint(), await world.endpoint("kept")
+    erp, hook, _ = await world.connection(), await world.endpoint(), await world.endpoint("kept")
     await world.admissions.admit(await world.tell(erp, "p1"))
     await world.deliveries.record(hook.lease, [attempt(head) for head in await world.heads(hook)])
     await world.registry.remove("endpoints", hook.lease.subject)
