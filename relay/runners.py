@@ -14,10 +14,11 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import orjson
 import structlog
+from pydantic import ValidationError
 
 from relay.domain.connections import Connection, ConnectionState
 from relay.domain.endpoints import Endpoint
-from relay.domain.errors import Transient
+from relay.domain.errors import Transient, UserError
 from relay.domain.signing import parse_secret
 from relay.ports import (
     Admissions,
@@ -66,9 +67,18 @@ class Opener:
 
 
 def connector_of(kind: ConnectorKind, connection: Connection, secret: bytes, client: httpx.AsyncClient) -> Connector:
-    """A connector from what is stored: its settings and opened credentials."""
-    settings = kind.settings.model_validate(connection.settings)
-    return kind.build(settings, kind.credentials.model_validate(orjson.loads(secret)), client)
+    """A connector from what is stored: its settings and opened credentials.
+
+    Raises:
+        UserError: this version of relay does not take what an earlier one stored; names the fields, not their values.
+    """
+    try:
+        settings = kind.settings.model_validate(connection.settings)
+        credentials = kind.credentials.model_validate(orjson.loads(secret))
+    except ValidationError as error:
+        fields = ", ".join(sorted({".".join(map(str, each["loc"])) for each in error.errors()}))
+        raise UserError(f"connection {connection.name!r} must be added anew: {fields} cannot be used") from None
+    return kind.build(settings, credentials, client)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +107,7 @@ class ConnectionRunner:
     parts: ConnectionParts
     _stop: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _saved: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _polled_out: bool = field(default=False, init=False)
 
     @property
     def connection(self) -> Connection:
@@ -114,8 +125,12 @@ class ConnectionRunner:
         self._saved.set()
 
     async def run(self) -> None:
-        """Poll and publish. Raises KeyTrouble, LeaseLost, and Unavailable when the store is not there."""
-        kind, connection = self.parts.kinds[self.connection.connector], self.connection
+        """Poll and publish. Raises UserError, LeaseLost, and Unavailable when the store is not there."""
+        connection = self.connection
+        if (kind := self.parts.kinds.get(connection.connector)) is None:
+            raise UserError(
+                f"connection {connection.name!r}: this version of relay has no connector {connection.connector!r}"
+            )
         secret = await self.parts.opener.open(
             connection.customer_id, connection.id, Purpose.CREDENTIALS, connection.sealed
         )
@@ -137,7 +152,9 @@ class ConnectionRunner:
         while not self._stop.is_set():
             polled = await poll.run_once()
             if polled.state is not ConnectionState.ACTIVE:
-                self.stop()
+                # What is in the outbox goes first: nobody else comes for it until a person has been here.
+                self._polled_out = True
+                self._saved.set()
                 return
             if not polled.failures and reconcile_at <= parts.clock():
                 await reconcile.run_once()
@@ -151,9 +168,13 @@ class ConnectionRunner:
         while not self._stop.is_set():
             self._saved.clear()
             wait = parts.republish
+            # Asked before the outbox is: what the last poll saved comes before this was so.
+            last = self._polled_out
             try:
                 if await publish.run_once():
                     continue
+                if last:
+                    self.stop()
             except Transient as error:
                 log.warning("outbox.waits", connection=self.connection.id, problem=str(error))
                 wait = PUBLISH_PAUSE

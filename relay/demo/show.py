@@ -133,7 +133,7 @@ async def run(settings: Settings, plan: Plan, book: Book, done: Callable[[dict[s
         book.phase = "starting a simulated Protheus with years of orders"
         erp = await stack.enter_async_context(simulated_protheus(Options(latency=0.02)))
         erp.seed(plan.orders)
-        book.seeded = len(erp.orders())
+        book.seeded = len(erp.purchase_orders())
         connection_id = await _connect(settings, standing_on, erp, book, stack)
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         background = [
@@ -176,7 +176,7 @@ async def _connect(
             customer="demo",
             kind="protheus",
             name="protheus",
-            settings={"url": erp.url, "tenant": erp.tenant},
+            settings={"url": erp.url, "tenant": erp.tenant, "all_branches": True},
             credentials={"username": erp.username, "password": erp.password},
             poll_every=POLL_EVERY,
         )
