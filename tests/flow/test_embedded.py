@@ -175,7 +175,7 @@ async def test_a_server_that_is_stopping_is_waited_for_and_started_again(tmp_pat
         open_session = await asyncpg.connect(dsn)
         before = postmaster(tmp_path)
         os.kill(before, signal.SIGTERM)  # a "smart" stop: it waits for the session
-        await until(lambda: "stopping" in (tmp_path / "cluster" / "postmaster.pid").read_text())
+        await until(lambda: (tmp_path / "cluster" / "postmaster.pid").read_text().split()[-1] == "stopping")
         closing = asyncio.create_task(open_session.close())
         async with postgres(tmp_path) as new:
             assert postmaster(tmp_path) != before
