@@ -136,13 +136,14 @@ async def run(settings: Settings, plan: Plan, book: Book, done: Callable[[dict[s
         book.seeded = len(erp.purchase_orders())
         connection_id = await _connect(settings, standing_on, erp, book, stack)
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        stop = asyncio.Event()
+        working = await stack.enter_async_context(worker(settings, standing_on))
+        # After the worker has made its topics: a consumer that asks for a missing one makes it with other partitions.
         background = [
             tasks.create_task(_watch_topic(standing_on, settings.kafka.prefix, book)),
             tasks.create_task(_watch_webhooks(book)),
+            tasks.create_task(working.run(stop)),
         ]
-        stop = asyncio.Event()
-        working = await stack.enter_async_context(worker(settings, standing_on))
-        background.append(tasks.create_task(working.run(stop)))
         try:
             book.phase = "first sync: every order is told as a snapshot"
             await _until(lambda: book.webhooks >= book.seeded, "the first sync")

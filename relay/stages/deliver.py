@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import structlog
 
@@ -29,6 +29,10 @@ AHEAD = 4
 """Lanes under way per attempt in flight: those that wait to be recorded must not keep others from being sent."""
 SAFETY_NET = timedelta(seconds=30)
 """The store is asked at least this often, should a wake-up have been lost."""
+BREATH = timedelta(milliseconds=50)
+"""The shortest rest before something falls due: the store's clock may still have to reach what ours has passed."""
+DUE = datetime.max.replace(tzinfo=UTC)
+"""What the store offers is due by its clock; ours may be behind."""
 
 
 @dataclass
@@ -83,7 +87,7 @@ class Deliver:
                     tasks.create_task(self._record())
                 if not self._stopping:
                     await self._refill()
-                    for delivery in self._lanes.take(self.clock()):
+                    for delivery in self._lanes.take(DUE):
                         self._sending += 1
                         tasks.create_task(self._send(delivery))
                 await self._rest()
@@ -96,7 +100,8 @@ class Deliver:
 
     async def _refill(self) -> None:
         if self._next_due is not None and self._next_due <= self.clock():
-            self._more = True
+            # Forgotten here: while there is no room to ask again, a time in the past would leave no rest.
+            self._more, self._next_due = True, None
         if not self._more or self._lanes.room() < self._window // 2:
             return
         async with self._turn:
@@ -111,7 +116,7 @@ class Deliver:
         """Until the bell rings or something falls due."""
         wait = SAFETY_NET if self._next_due is None else min(SAFETY_NET, self._next_due - self.clock())
         with suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, wait.total_seconds())):
+            async with asyncio.timeout(max(BREATH, wait).total_seconds()):
                 await self._bell.wait()
                 return
         self._more = True
@@ -119,7 +124,9 @@ class Deliver:
     async def _send(self, delivery: Delivery) -> None:
         async with self._slots:
             if not self._stopping:
-                self._ended.append(await self._attempt(delivery))
+                attempt = await self._attempt(delivery)
+                # Looked up after the wait: recording puts a new list in the place of the one it takes.
+                self._ended.append(attempt)
         self._sending -= 1
         self._bell.set()
 
