@@ -45,10 +45,11 @@ def add(  # noqa: PLR0913 - one per option
     """
     from relay.cli.given import credentials_of, settings_of
     from relay.connectors import CONNECTORS
-    from relay.control import connector_form, connector_named
+    from relay.control import connector_form, connector_named, settings_given
 
     connector = connector_named(CONNECTORS, kind)
     given = settings_of(connector.settings, settings or [])
+    settings_given(connector, given)  # before somebody types a password for nothing
     credentials = credentials_of(connector_form(connector).credentials, credentials_file)
     if check and not as_json:
         note(f"asking {connector.title} for orders ...")

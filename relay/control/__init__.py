@@ -1,7 +1,7 @@
 """Control: what people do to relay, without a word about how they ask. The command line and the HTTP API call it."""
 
 from relay.control.forms import ConnectorForm, FormField, connector_form
-from relay.control.given import connector_named
+from relay.control.given import connector_named, settings_given
 from relay.control.operations import Control
 from relay.control.views import (
     AttemptView,
@@ -30,4 +30,5 @@ __all__ = [
     "View",
     "connector_form",
     "connector_named",
+    "settings_given",
 ]

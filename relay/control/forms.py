@@ -41,7 +41,7 @@ def _fields(model: type[BaseModel]) -> tuple[FormField, ...]:
     return tuple(
         FormField(
             name=name,
-            type=_worded(schema["properties"][name], schema.get("$defs", {})),
+            type=schema_words(schema["properties"][name], schema.get("$defs", {})),
             required=field.is_required(),
             default=_default(model, name),
             description=field.description or "",
@@ -59,23 +59,24 @@ def _default(model: type[BaseModel], name: str) -> Any:
     return model.model_construct(**{name: value}).model_dump(mode="json", include={name}, warnings=False)[name]
 
 
-def _worded(schema: Mapping[str, Any], known: Mapping[str, Any]) -> str:  # noqa: PLR0911 - a table
+def schema_words(schema: Mapping[str, Any], known: Mapping[str, Any]) -> str:  # noqa: PLR0911 - a table
     """A JSON Schema in a few words: `text`, `whole number`, `one of a, b`, `map of text to text`."""
     match schema:
         case {"$ref": str(name)}:
-            return _worded(known[name.rpartition("/")[2]], known)
+            return schema_words(known[name.rpartition("/")[2]], known)
         case {"anyOf": choices}:
-            return " or ".join(dict.fromkeys(_worded(each, known) for each in choices if each.get("type") != "null"))
+            given = [each for each in choices if each.get("type") != "null"]
+            return " or ".join(dict.fromkeys(schema_words(each, known) for each in given))
         case {"enum": values}:
             return f"one of {', '.join(map(str, values))}"
         case {"const": value}:
             return str(value)
         case {"type": "array", "items": part}:
-            return f"list of {_worded(part, known)}"
+            return f"list of {schema_words(part, known)}"
         case {"type": "object", "patternProperties": parts} if parts:
-            return f"map of text to {_worded(next(iter(parts.values())), known)}"
+            return f"map of text to {schema_words(next(iter(parts.values())), known)}"
         case {"type": "object", "additionalProperties": dict() as part}:
-            return f"map of text to {_worded(part, known)}"
+            return f"map of text to {schema_words(part, known)}"
         case _:
             return _WORDS.get(str(schema.get("format"))) or _WORDS.get(str(schema.get("type"))) or "any"
 

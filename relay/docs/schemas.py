@@ -1,0 +1,34 @@
+"""docs/schemas/*.json and docs/asyncapi.json: what is on the topics and in webhooks, for machines."""
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from relay.domain.events import ChangeEvent
+from relay.domain.orders import OrderDocument
+from relay.streams import documented
+from relay.wire.kafka import Topics
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+PREFIX = "relay"
+
+
+def change_event_schema() -> dict[str, Any]:
+    """The body of a change event, on the topic and in webhooks."""
+    return _schema(ChangeEvent, "change-event.v1", "Change event")
+
+
+def purchase_order_schema() -> dict[str, Any]:
+    """The value on the state topic, and `data.order` of an event."""
+    return _schema(OrderDocument, "purchase-order.v1", "Purchase order")
+
+
+def asyncapi() -> dict[str, Any]:
+    """The topics as AsyncAPI 3."""
+    described: dict[str, Any] = documented(Topics(PREFIX)).schema.to_specification().to_jsonable()
+    return described
+
+
+def _schema(model: type[BaseModel], name: str, title: str) -> dict[str, Any]:
+    schema = model.model_json_schema(mode="serialization")
+    return {**schema, "$schema": DIALECT, "$id": f"urn:relay:schema:{name}", "title": title}

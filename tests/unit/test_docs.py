@@ -1,0 +1,238 @@
+"""Documents say what the code does: generated ones are fresh, hand-written ones leave nothing out."""
+
+import ast
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from itertools import accumulate
+from pathlib import Path
+
+import httpx
+import jsonschema
+import orjson
+import pytest
+import typer
+from prometheus_client import REGISTRY
+
+import relay
+from relay import metrics
+from relay.cli.program import app
+from relay.connectors import CONNECTORS
+from relay.docs import generated, stale
+from relay.docs.configuration import configuration_page
+from relay.docs.markdown import span_words
+from relay.docs.pages import ROOT
+from relay.docs.samples import sample_event
+from relay.domain.changes import ChangeKind
+from relay.domain.deliveries import Outcome
+from relay.domain.errors import UserError
+from relay.domain.events import EVENT_TYPES
+from relay.domain.messages import Reason
+from relay.domain.retry import SCHEDULE
+from relay.domain.signing import new_secret, parse_secret, sign
+
+DOCS = ROOT / "docs"
+PACKAGE = Path(relay.__file__).parent
+
+
+def page(name):
+    return (DOCS / name).read_text()
+
+
+# Generated documents
+
+
+def test_generated_documents_are_fresh():
+    assert [str(path.relative_to(ROOT)) for path in stale(ROOT)] == [], "make fix"
+
+
+def test_the_check_fails_when_a_page_is_old(tmp_path):
+    shutil.copytree(DOCS, tmp_path / "docs")
+    assert stale(tmp_path) == []
+    page = tmp_path / "docs" / "configuration.md"
+    page.write_text(page.read_text().replace("RELAY_DATA", "RELAY_FOLDER"))
+    assert stale(tmp_path) == [page]
+
+
+def test_a_page_that_lost_its_markers_is_named(tmp_path):
+    shutil.copytree(DOCS, tmp_path / "docs")
+    (tmp_path / "docs" / "events.md").write_text("# Events\n")
+    with pytest.raises(UserError, match=r"events\.md must hold the lines"):
+        generated(tmp_path)
+
+
+@pytest.mark.parametrize("seed", ["1", "2"])
+def test_generation_does_not_depend_on_the_hash_seed(seed):
+    command = [sys.executable, "-m", "relay.docs", "--check"]
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_configuration_does_not_show_this_environment(monkeypatch):
+    monkeypatch.setenv("RELAY_DATABASE__URL", "postgresql://canary:canary@db/relay")
+    monkeypatch.setenv("RELAY_DATA", "/canary")
+    assert "canary" not in configuration_page()
+
+
+# Events and schemas
+
+
+@pytest.mark.parametrize("event_type", EVENT_TYPES)
+def test_every_event_type_is_explained_and_has_an_example(event_type):
+    text = page("events.md")
+    assert f"| `{event_type}` |" in text
+    assert f"#### `{event_type}`" in text
+
+
+@pytest.mark.parametrize("event_type", EVENT_TYPES)
+def test_an_example_fits_the_published_schema(event_type):
+    schema = orjson.loads((DOCS / "schemas" / "change-event.v1.json").read_bytes())
+    body = orjson.loads(sample_event(event_type).model_dump_json())
+    jsonschema.Draft202012Validator(schema).validate(body)
+    order = orjson.loads((DOCS / "schemas" / "purchase-order.v1.json").read_bytes())
+    jsonschema.Draft202012Validator(order).validate(body["data"]["order"])
+
+
+@pytest.mark.parametrize("name", ["change-event.v1", "purchase-order.v1"])
+def test_a_schema_is_one_of_its_dialect_and_has_a_name(name):
+    schema = orjson.loads((DOCS / "schemas" / f"{name}.json").read_bytes())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert schema["$id"] == f"urn:relay:schema:{name}"
+    assert schema["title"]
+
+
+def test_asyncapi_names_every_documented_topic():
+    described = orjson.loads((DOCS / "asyncapi.json").read_bytes())
+    assert described["asyncapi"].startswith("3.")
+    assert {each["address"] for each in described["channels"].values()} == {
+        "relay.purchase-orders.changes.v1",
+        "relay.purchase-orders.state.v1",
+        "relay.purchase-orders.dead-letters.v1",
+    }
+
+
+@pytest.mark.parametrize("word", [*ChangeKind, *Reason])
+def test_every_kind_and_reason_is_in_the_events_page(word):
+    assert re.search(rf"\b{word}\b", page("events.md"))
+
+
+# Webhooks
+
+
+def test_the_retry_table_is_the_schedule():
+    (line,) = re.findall(r"^\| after \| (.*) \|$", page("webhooks.md"), re.MULTILINE)
+    assert line.split(" | ") == ["at once", *(span_words(wait) for wait in SCHEDULE[1:])]
+    hours = [total.total_seconds() / 3600 for total in accumulate(SCHEDULE)]
+    assert round(hours[-1]) == 52
+
+
+async def test_the_example_receiver_takes_what_relay_signs_and_nothing_else(tmp_path, monkeypatch):
+    (code,) = re.findall(r"```python\n(.*?)```", page("webhooks.md"), re.DOTALL)
+    secret = new_secret(os.urandom(32))
+    monkeypatch.setenv("RELAY_SECRET", secret)
+    monkeypatch.chdir(tmp_path)
+    example = {}
+    exec(compile(code, "webhooks.md", "exec"), example)  # noqa: S102 - the page's own code is what is tested
+    body = sample_event(EVENT_TYPES[0]).model_dump_json().encode()
+    now = int(time.time())
+    headers = {
+        "webhook-id": "evt_1",
+        "webhook-timestamp": str(now),
+        "webhook-signature": sign([parse_secret(secret)], "evt_1", now, body),
+    }
+    url = "http://here/hooks/relay"
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(example["app"])) as client:
+        answers = [await client.post(url, content=body, headers=headers) for _ in range(2)]
+        answers.append(await client.post(url, content=body + b" ", headers=headers))
+    assert [answer.status_code for answer in answers] == [204, 204, 401]
+    example["inbox"].close()
+    inbox = sqlite3.connect(tmp_path / "inbox.sqlite")
+    assert inbox.execute("SELECT id, sequence FROM events").fetchall() == [("evt_1", 1)]
+    inbox.close()
+
+
+# Operations
+
+
+def log_events():
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                # `tell` is what a level chosen at run time is called.
+                case ast.Call(
+                    func=ast.Attribute(value=ast.Name(id="log" | "_log")) | ast.Name(id="tell"),
+                    args=[ast.Constant(value=str(event))],
+                ):
+                    if "." in event:  # a path may be called log, too
+                        yield event
+
+
+def test_every_log_event_is_listed():
+    events = set(log_events())
+    assert len(events) > 20
+    listed = set(
+        re.findall(r"`([a-z]+\.[a-z_]+)`", page("operations.md").partition("## Logs")[2].partition("\n## ")[0])
+    )
+    assert listed == events
+
+
+def test_every_metric_is_listed():
+    ours = {id(value) for value in vars(metrics).values()}
+    names = {
+        family.name + ("_total" if family.type == "counter" else "")
+        for collector in list(REGISTRY._collector_to_names)
+        if id(collector) in ours
+        for family in collector.collect()
+    }
+    assert len(names) > 5
+    assert set(re.findall(r"^\| `(relay_[a-z_]+)` \|", page("operations.md"), re.MULTILINE)) == names
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_every_outcome_of_an_attempt_is_named(outcome):
+    assert outcome in page("operations.md")
+
+
+# Commands, settings, connectors
+
+
+def settings_in(text):
+    return set(re.findall(r"\bRELAY_[A-Z0-9_]*[A-Z0-9]\b", text))
+
+
+def test_every_setting_that_a_document_names_exists():
+    known = settings_in(page("configuration.md"))
+    others = {"RELAY_SECRET", "RELAY_LISTEN_SECRET", "RELAY_TEST_KAFKA", "RELAY_TEST_POSTGRES"}
+    for path in [ROOT / "README.md", *DOCS.rglob("*.md")]:
+        assert settings_in(path.read_text()) - known - others == set(), path.name
+
+
+def commands(command, path="relay"):
+    parts = getattr(command, "commands", {})
+    if not parts:
+        yield path
+    for name, part in parts.items():
+        yield from commands(part, f"{path} {name}")
+
+
+def test_every_command_that_a_document_names_exists():
+    known = {tuple(each.split()) for each in commands(typer.main.get_command(app))} | {("relay", "connectors")}
+    for path in [ROOT / "README.md", *DOCS.rglob("*.md")]:
+        text = path.read_text()
+        fenced = "".join(re.findall(r"^```[a-z]*\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+        for words in [*re.findall(r"^relay ([a-z ]+)", fenced, re.MULTILINE), *re.findall(r"`relay ([a-z ]+)", text)]:
+            named = ("relay", *words.split())
+            assert any(named[:length] in known for length in (2, 3)), (path.name, named)
+
+
+@pytest.mark.parametrize("kind", CONNECTORS.values(), ids=CONNECTORS)
+def test_a_connectors_page_explains_every_setting(kind):
+    text = page(f"connectors/{kind.name}.md")
+    assert [name for name in kind.settings.model_fields if f"`{name}`" not in text] == []
