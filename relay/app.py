@@ -34,6 +34,7 @@ from relay.store.leases import LeaseStore
 from relay.store.orders import OrderStore
 from relay.store.outbox import AdmitStore, OutboxStore
 from relay.store.registry import Registry
+from relay.store.retention import RetentionStore
 from relay.streams import consuming
 from relay.vault.keyring import Keyring, ensure_master_key_file
 from relay.vault.vault import Vault
@@ -43,6 +44,8 @@ from relay.wire.kafka_topics import ensure_topics
 
 log = structlog.get_logger()
 
+FORGET_AGAIN, FORGET_MORE = 600.0, 0.2
+"""Seconds between looks for events that are old enough to be forgotten; and between bites while there are some."""
 LISTEN_AGAIN = 2.0
 """Seconds before the line that wakes a worker is opened again; until then timers do its work."""
 
@@ -134,24 +137,39 @@ class Worker:
     connections: KeepLeases
     endpoints: KeepLeases
     consumer: KafkaBroker
+    retention: RetentionStore
     database_url: str
     health: str
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop`, then finish what is in flight and give the leases back."""
         async with asyncio.TaskGroup() as tasks:
-            waking = tasks.create_task(self._listen())
+            background = [tasks.create_task(self._listen()), tasks.create_task(self._forget())]
             leases = [tasks.create_task(each.run()) for each in (self.connections, self.endpoints)]
-            await self.consumer.start()
-            log.info("worker.started", health=self.health)
-            await stop.wait()
-            log.info("worker.stopping")
-            self.connections.stop()
-            self.endpoints.stop()
-            await asyncio.wait(leases)
-            await self.consumer.stop()
-            waking.cancel()
+            try:
+                await self.consumer.start()
+                log.info("worker.started", health=self.health)
+                await stop.wait()
+                log.info("worker.stopping")
+                self.connections.stop()
+                self.endpoints.stop()
+                await asyncio.wait(leases)
+            finally:
+                await self.consumer.stop()
+            for task in background:
+                task.cancel()
         log.info("worker.stopped")
+
+    async def _forget(self) -> None:
+        while True:
+            try:
+                forgotten = await self.retention.forget()
+            except Unavailable as error:
+                log.warning("events.kept", problem=str(error))
+                forgotten = 0
+            if forgotten:
+                log.info("events.forgotten", events=forgotten)
+            await asyncio.sleep(FORGET_MORE if forgotten else FORGET_AGAIN)
 
     async def _listen(self) -> None:
         def leases(subjects: str) -> None:
@@ -250,6 +268,7 @@ def _wired(settings: Settings, wires: Wires, standing_on: Parts, health: str) ->
         consumer=consuming(
             wires.access, wires.capabilities, topics, Admit(admissions, wires.publisher, topics.dead_letters)
         ),
+        retention=RetentionStore(wires.database, settings.database.keep),
         database_url=standing_on.database_url,
         health=health,
     )

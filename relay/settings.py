@@ -50,6 +50,9 @@ class Database(Room):
 
     url: SecretStr | None = Field(None, description="postgresql://user:password@host/name; unset: the embedded one.")
     connections: int = Field(10, ge=2, le=200, description="Pool size of one worker.")
+    keep: Span = Field(
+        timedelta(days=30), description="Events with their deliveries and attempts are forgotten after this."
+    )
 
 
 class Kafka(Room):

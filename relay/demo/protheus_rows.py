@@ -77,9 +77,10 @@ class ProtheusRows:
         statement = f"SELECT DISTINCT C7_FILIAL, C7_NUM FROM {self._orders} WHERE D_E_L_E_T_ = ' ' ORDER BY 1, 2"  # noqa: S608 - own table name
         return [OrderKey(row[0].rstrip(), row[1]) for row in self._rows.execute(statement)]
 
-    def purchase_orders(self) -> list[OrderKey]:
-        """Every purchase order that has rows, deleted ones too: what a reader of all branches must tell of."""
-        statement = f"SELECT DISTINCT C7_FILIAL, C7_NUM FROM {self._orders} WHERE C7_TIPO = 1 ORDER BY 1, 2"  # noqa: S608 - own table name
+    def purchase_orders(self, *, deleted: bool = True) -> list[OrderKey]:
+        """Every purchase order that has rows, with or without the deleted ones."""
+        alive = "" if deleted else " AND D_E_L_E_T_ = ' '"
+        statement = f"SELECT DISTINCT C7_FILIAL, C7_NUM FROM {self._orders} WHERE C7_TIPO = 1{alive} ORDER BY 1, 2"  # noqa: S608 - own names
         return [OrderKey(row[0].rstrip(), row[1]) for row in self._rows.execute(statement)]
 
     def rows(self, order: OrderKey) -> list[dict[str, Any]]:

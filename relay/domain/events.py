@@ -96,13 +96,16 @@ def event_id(connection_id: str, remote_id: str, sequence: int, after_hash: str)
 def change_event(
     origin: Origin, before: Snapshot | None, order: PurchaseOrder, *, now: datetime, first: ChangeKind
 ) -> tuple[ChangeEvent, Snapshot] | None:
-    """The event for one observed order and its new snapshot; None when nothing changed.
+    """The event for one observed order and its new snapshot; None when there is nothing to tell.
 
     `first` is the kind of an order seen for the first time: created, or snapshot during a first sync.
     """
     tree = order.tree()
     digest = content_hash(tree)
     if before and before.hash == digest:
+        return None
+    if before is None and order.remote_was_deleted:
+        # Nobody was ever told of it: an ERP that keeps its deleted orders would tell of years of them.
         return None
     changes = diff(before.tree if before else None, tree, first=first)
     after = Snapshot(

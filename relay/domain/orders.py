@@ -280,6 +280,16 @@ class PurchaseOrder(Value):
     )
     raw: JsonValue = Field(default=None, description="The source records, when the connection asks for them.")
 
+    @field_validator("raw")
+    @classmethod
+    def _storable(cls, raw: JsonValue) -> JsonValue:
+        try:
+            orjson.dumps(raw)
+        except TypeError as error:
+            # Half a surrogate, say: it would break the event later, and its page with it.
+            raise ValueError(f"the source record cannot be told as JSON: {error}") from None
+        return raw
+
     @field_validator("lines")
     @classmethod
     def _sorted_lines(cls, parts: tuple[Line, ...]) -> tuple[Line, ...]:

@@ -47,6 +47,7 @@ PROMOTE = """
     WHERE d.id = next.id AND d.due_at IS NULL AND o.position = d.position
     RETURNING d.id, o.event_id, d.lane, d.position, d.due_at, d.attempts, o.body
 """
+PROBLEM = "UPDATE endpoints SET problem = $2 WHERE id = $1 AND problem IS DISTINCT FROM $2"
 DISABLE = "UPDATE endpoints SET state = 'disabled', problem = $2, version = version + 1 WHERE id = $1"
 
 AFTER = {
@@ -89,6 +90,15 @@ class DeliveryStore:
             return tuple(map(_delivery, rows))
 
         return await self._database.transact(work)
+
+    async def save_problem(self, lease: Lease, problem: str | None) -> None:
+        """What keeps this endpoint from being sent anything; None: nothing does."""
+
+        async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
+            await guard(connection, "endpoints", lease)
+            await connection.execute(PROBLEM, lease.subject, None if problem is None else storable(problem))
+
+        await self._database.transact(work)
 
     async def disable(self, lease: Lease, problem: str) -> None:
         """Send nothing more to this endpoint until a person enables it; what waits goes on waiting."""

@@ -37,15 +37,21 @@ SAVE_OUTBOX = """
     ORDER BY ordinal ON CONFLICT (event_id) DO NOTHING
 """
 SAVE_CURSOR = "UPDATE connections SET cursor = $2 WHERE id = $1"
-# A person who pauses a connection while it is polled has the last word.
+# A person who pauses a connection while it is polled has the last word. A good poll clears the problem of a failed one,
+# not that of a full pass; and as it reads only what changed, the notices of earlier ones stand until a person resumes.
 POLLED = """
-    UPDATE connections SET state = CASE state WHEN 'active' THEN $2 ELSE state END, problem = $3, failures = $4,
-        due_at = $5, notices = $6,
+    UPDATE connections SET state = CASE state WHEN 'active' THEN $2 ELSE state END,
+        problem = CASE WHEN $4 > 0 OR failures > 0 THEN $3 ELSE problem END, failures = $4, due_at = $5,
+        notices = ARRAY(SELECT notice FROM unnest($6::text[] || notices) WITH ORDINALITY AS row(notice, place)
+                        GROUP BY notice ORDER BY min(place) LIMIT 20),
         polled_at = CASE WHEN $4 = 0 THEN now() ELSE polled_at END,
         synced_at = CASE WHEN $4 = 0 THEN coalesce(synced_at, now()) ELSE synced_at END
     WHERE id = $1
 """
-RECONCILED = "UPDATE connections SET reconcile_due_at = $2, problem = coalesce($3, problem) WHERE id = $1"
+RECONCILED = """
+    UPDATE connections SET reconcile_due_at = $2,
+        problem = CASE WHEN failures > 0 THEN coalesce($3, problem) ELSE $3 END WHERE id = $1
+"""
 ALIVE = "SELECT remote_id FROM snapshots WHERE connection_id = $1 AND NOT deleted"
 MISSED = """
     UPDATE snapshots SET missing_passes = CASE WHEN remote_id = ANY($2::text[]) THEN missing_passes + 1 ELSE 0 END
@@ -89,7 +95,7 @@ class OrderStore:
         await self._database.transact(work)
 
     async def save_polled(self, lease: Lease, polled: Polled) -> None:
-        """How a poll ended and when the next is due."""
+        """How a poll ended and when the next is due. Notices are added to those that stand, newest first."""
 
         async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
             await guard(connection, "connections", lease)

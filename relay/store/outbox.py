@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import asyncpg
     from asyncpg.pool import PoolConnectionProxy
 
+# The wait before publishing again doubles each time: an admission that lags must not be fed its own backlog anew.
 # Each half has its own limit: the first then stops early in outbox_pending, however long the backlog is.
 TO_PUBLISH = """
     (SELECT position, event_id, stream, state, customer_id, connection_id, remote_id, sequence, type, occurred_at,
@@ -30,6 +31,7 @@ TO_PUBLISH = """
     (SELECT position, event_id, stream, state, customer_id, connection_id, remote_id, sequence, type, occurred_at,
             body, problem
      FROM outbox WHERE connection_id = $1 AND state = 'published' AND published_at < now() - $2::interval
+       AND published_at < now() - $2::interval * power(2, least(publishes, 8) - 1)
      ORDER BY position LIMIT $3)
     ORDER BY position LIMIT $3
 """
@@ -37,10 +39,14 @@ TO_PUBLISH = """
 # ring. A statement of its own: the marking then sees the rows as they are locked, and need not lock them anew.
 LOCK_OUTBOX = "SELECT 1 FROM outbox WHERE position = ANY($1::bigint[]) ORDER BY position FOR NO KEY UPDATE"
 PUBLISHED = """
-    UPDATE outbox SET state = CASE stream WHEN 'changes' THEN 'published' ELSE 'relayed' END, published_at = now()
+    UPDATE outbox SET state = CASE stream WHEN 'changes' THEN 'published' ELSE 'relayed' END, published_at = now(),
+        publishes = publishes + 1
     WHERE position = ANY($1::bigint[]) AND state <> 'relayed'
 """
-REFUSED = "UPDATE outbox SET state = 'published', published_at = now(), problem = $2 WHERE position = $1"
+REFUSED = """
+    UPDATE outbox SET state = 'published', published_at = now(), publishes = publishes + 1, problem = $2
+    WHERE position = $1
+"""
 TOLD = """
     SELECT position, event_id, customer_id, connection_id, remote_id, sequence, type
     FROM outbox WHERE event_id = ANY($1::text[]) AND stream = 'changes'

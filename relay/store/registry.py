@@ -22,7 +22,8 @@ ADD_CONNECTION = """
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 """
 SET_CONNECTION = """
-    UPDATE connections SET state = $2, problem = NULL, failures = 0, due_at = now(), version = version + 1
+    UPDATE connections SET state = $2, problem = NULL, notices = '{}', failures = 0, due_at = now(),
+        version = version + 1
     WHERE id = $1
 """
 ADD_ENDPOINT = """

@@ -37,6 +37,15 @@ def told(looks, *, now=NOW):
     return events, snapshot
 
 
+def test_an_order_that_is_deleted_at_first_sight_is_not_told():
+    assert seen(None, order().deleted()) is None
+
+
+def test_a_source_record_that_is_no_json_rejects_its_order():
+    with pytest.raises(ValueError, match="cannot be told as JSON"):
+        order(raw={"C7_OBS": "\ud800"})
+
+
 @settings(max_examples=40)
 @given(states(max_size=5))
 def test_sequences_have_no_gaps_and_hashes_form_a_chain(looks):
@@ -63,7 +72,7 @@ def test_a_subscriber_who_applies_the_changes_has_the_order(looks):
         whole = PurchaseOrder.model_validate(event.data.order.model_dump(include=set(PurchaseOrder.model_fields)))
         tree = whole.tree() if tree is None else apply(tree, event.data.changes)
         assert tree == whole.tree()
-    assert tree == snapshot.tree
+    assert tree == (snapshot.tree if snapshot else None)
 
 
 @settings(max_examples=40)

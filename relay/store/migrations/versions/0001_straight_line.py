@@ -82,6 +82,7 @@ CREATE TABLE outbox (
     body           bytea NOT NULL,
     problem        text,
     published_at   timestamptz,
+    publishes      integer NOT NULL DEFAULT 0,
     created_at     timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX outbox_pending ON outbox (connection_id, position) WHERE state = 'pending';
