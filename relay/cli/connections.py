@@ -127,8 +127,10 @@ def remove(
     as_json: AsJson = False,
 ) -> None:
     """Remove a connection with its orders, events and deliveries. This cannot be undone."""
+    from relay.cli.given import confirm
+
     if not yes:
-        typer.confirm(f"Remove connection {name} with its orders, events and deliveries?", abort=True, err=True)
+        confirm(f"Remove connection {name} with its orders, events and deliveries?")
     removed = with_control(data, lambda control: control.remove_connection(name))
     if as_json:
         document(removed)

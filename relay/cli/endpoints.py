@@ -119,8 +119,10 @@ def remove(
     as_json: AsJson = False,
 ) -> None:
     """Remove an endpoint with its deliveries. This cannot be undone."""
+    from relay.cli.given import confirm
+
     if not yes:
-        typer.confirm(f"Remove endpoint {name} with its deliveries?", abort=True, err=True)
+        confirm(f"Remove endpoint {name} with its deliveries?")
     removed = with_control(data, lambda control: control.remove_endpoint(name))
     if as_json:
         document(removed)

@@ -62,6 +62,13 @@ def signing_secrets_of(file: Path | None, variable: str, environment: Mapping[st
     return found
 
 
+def confirm(question: str) -> None:
+    """Go on when a person says yes. Raises typer.Abort, and UserError when there is no terminal to ask on."""
+    if not sys.stdin.isatty():
+        raise UserError(f"no terminal to ask: {question} Give --yes")
+    typer.confirm(question, abort=True, err=True)
+
+
 def _value(name: str, text: str) -> Any:
     if not text.startswith(("{", "[")):
         return text

@@ -15,6 +15,7 @@ from relay.cli import connections, connectors, deliveries, demo, endpoints, keys
 from relay.cli.options import AsJson
 from relay.cli.shown import document, failure, line
 from relay.domain.errors import AlreadyThere, KeyTrouble, NotFound, RelayError, Transient, UserError
+from relay.log import configure
 
 log = structlog.get_logger()
 
@@ -92,6 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run one command; its exit code."""
     as_json = "--json" in arguments
+    # Until the settings are read; structlog's own default would show local variables in a traceback.
+    configure("warning", json_lines=None)
     try:
         ended = typer.main.get_command(app).main(list(arguments), prog_name="relay", standalone_mode=False)
         sys.stdout.flush()
@@ -99,13 +102,14 @@ def run(arguments: Sequence[str]) -> int:
         # Whoever read our output has enough (`| head`); what Python still holds for it goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Code.FAILED
-    except (KeyboardInterrupt, typer.Abort):
-        failure("interrupted", Code.INTERRUPTED, "interrupted", as_json=as_json)
-        return Code.INTERRUPTED
+    except typer.Abort:  # Ctrl-C or Ctrl-D at a question, or a no
+        ended = Code.INTERRUPTED
     except TyperException as wrong:
         return _misused(wrong, as_json=as_json)
     except Exception as error:  # noqa: BLE001 - the last place: told in one line instead of a traceback
         return _failed(error, as_json=as_json)
+    if ended == Code.INTERRUPTED:
+        failure("interrupted", Code.INTERRUPTED, "interrupted", as_json=as_json)
     return ended if isinstance(ended, int) else Code.DONE
 
 
