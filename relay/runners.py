@@ -7,7 +7,7 @@ EndpointRunner     lanes -> send -> record       everything that is sent to one 
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -16,7 +16,7 @@ import orjson
 import structlog
 from pydantic import ValidationError
 
-from relay.domain.connections import Connection, ConnectionState
+from relay.domain.connections import Connection, ConnectionState, Polled
 from relay.domain.endpoints import Endpoint
 from relay.domain.errors import Transient, UserError
 from relay.domain.signing import parse_secret
@@ -125,7 +125,24 @@ class ConnectionRunner:
         self._saved.set()
 
     async def run(self) -> None:
-        """Poll and publish. Raises UserError, LeaseLost, and Unavailable when the store is not there."""
+        """Poll and publish. Raises UserError, LeaseLost, and Unavailable when the store is not there.
+
+        A UserError is the connection's problem from then on: its key is missing, or what is stored cannot be used.
+        """
+        async with AsyncExitStack() as stack:
+            try:
+                connector = await self._connector(stack)
+            except UserError as error:
+                await self._cannot_begin(error)
+                raise
+            tasks = await stack.enter_async_context(asyncio.TaskGroup())
+            polling = tasks.create_task(self._poll(connector))
+            tasks.create_task(self._publish())
+            await self._stop.wait()
+            # A page is one transaction: breaking off between two loses nothing.
+            polling.cancel()
+
+    async def _connector(self, stack: AsyncExitStack) -> Connector:
         connection = self.connection
         if (kind := self.parts.kinds.get(connection.connector)) is None:
             raise UserError(
@@ -134,12 +151,13 @@ class ConnectionRunner:
         secret = await self.parts.opener.open(
             connection.customer_id, connection.id, Purpose.CREDENTIALS, connection.sealed
         )
-        async with polite_client(kind.pace) as client, asyncio.TaskGroup() as tasks:
-            polling = tasks.create_task(self._poll(connector_of(kind, connection, secret, client)))
-            tasks.create_task(self._publish())
-            await self._stop.wait()
-            # A page is one transaction: breaking off between two loses nothing.
-            polling.cancel()
+        return connector_of(kind, connection, secret, await stack.enter_async_context(polite_client(kind.pace)))
+
+    async def _cannot_begin(self, error: UserError) -> None:
+        # Due at once: the ERP was not asked anything, and a worker that has the key need not wait.
+        failures = max(1, self.connection.failures)
+        polled = Polled(ConnectionState.ACTIVE, self.parts.clock(), failures, str(error))
+        await self.parts.orders.save_polled(self.claimed.lease, polled)
 
     async def _poll(self, connector: Connector) -> None:
         parts, connection, lease = self.parts, self.connection, self.claimed.lease
@@ -220,24 +238,30 @@ class EndpointRunner:
             self._deliver.ring()
 
     async def run(self) -> None:
-        """Deliver. Raises KeyTrouble, LeaseLost, and Unavailable when the store is not there."""
-        parts, endpoint = self.parts, self.claimed.subject
+        """Deliver. Raises UserError, LeaseLost, and Unavailable when the store is not there.
+
+        A UserError is the endpoint's problem from then on: its signing secret cannot be opened or used.
+        """
+        parts, endpoint, lease = self.parts, self.claimed.subject, self.claimed.lease
         assert isinstance(endpoint, Endpoint)
-        secrets = await parts.opener.open(endpoint.customer_id, endpoint.id, Purpose.SIGNING_SECRET, endpoint.sealed)
+        try:
+            secrets = await self._secrets(endpoint)
+        except UserError as error:
+            await parts.deliveries.save_problem(lease, str(error))
+            raise
+        await parts.deliveries.save_problem(lease, None)
         sender = WebhookSender(
             endpoint.url, deadline=endpoint.deadline, connect_timeout=parts.connect_timeout, at_once=endpoint.at_once
         )
         try:
-            self._deliver = Deliver(
-                endpoint,
-                self.claimed.lease,
-                [parse_secret(secret) for secret in secrets.decode().split()],
-                sender,
-                parts.deliveries,
-                parts.clock,
-                parts.dice,
-            )
+            self._deliver = Deliver(endpoint, lease, secrets, sender, parts.deliveries, parts.clock, parts.dice)
             if not self._stopped:
                 await self._deliver.run()
         finally:
             await sender.close()
+
+    async def _secrets(self, endpoint: Endpoint) -> list[bytes]:
+        opened = await self.parts.opener.open(
+            endpoint.customer_id, endpoint.id, Purpose.SIGNING_SECRET, endpoint.sealed
+        )
+        return [parse_secret(secret) for secret in opened.decode().split()]

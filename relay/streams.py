@@ -6,10 +6,12 @@ The publishers declared here are the topics' documentation (AsyncAPI); what is p
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from aiokafka.errors import KafkaError
 from faststream import AckPolicy, FastStream
 from faststream.kafka import KafkaBroker, KafkaMessage
 from faststream.kafka.prometheus import KafkaPrometheusMiddleware
@@ -35,8 +37,10 @@ PAUSE = 1.0
 """Seconds before a batch is read again that the store or the broker could not take."""
 
 
-def consuming(access: KafkaAccess, capabilities: Capabilities, topics: Topics, admit: Admit) -> KafkaBroker:
-    """The consumer side, ready to start."""
+def consuming(
+    access: KafkaAccess, capabilities: Capabilities, topics: Topics, admit: Admit, *, pause: float = PAUSE
+) -> KafkaBroker:
+    """The consumer side, ready to start. `pause` is the seconds before a deferred batch is read again."""
     broker = _broker(access)
     broker.add_middleware(KafkaPrometheusMiddleware(registry=REGISTRY))
     session = capabilities.session_timeout_ms
@@ -52,6 +56,7 @@ def consuming(access: KafkaAccess, capabilities: Capabilities, topics: Topics, a
         session_timeout_ms=session,
         heartbeat_interval_ms=session // 5,
         rebalance_timeout_ms=max(session, 15_000),
+        parser=_unread,
         decoder=_raw,
         title="Change events",
         description="Admits change events: one delivery per endpoint that wants them.",
@@ -63,11 +68,13 @@ def consuming(access: KafkaAccess, capabilities: Capabilities, topics: Topics, a
             await admit.run_once(_incoming(message.raw_message))
         except Transient as error:
             log.warning("events.deferred", problem=str(error))
-            # Without the pause the same batch would be read again at once, and again.
-            await asyncio.sleep(PAUSE)
-            await message.nack()
+            await _again(message, pause)
+        except Exception:
+            # FastStream would drop it without a word, and the next batch would be acknowledged past it.
+            log.exception("admission.died")
+            await _again(message, pause)
         else:
-            await message.ack()
+            await _acknowledge(message)
 
     return broker
 
@@ -105,6 +112,30 @@ def documented(topics: Topics) -> FastStream:
 
 def _broker(access: KafkaAccess) -> KafkaBroker:
     return KafkaBroker(access.bootstrap.split(","), client_id=access.client_id, security=security(access), logger=None)
+
+
+async def _acknowledge(message: KafkaMessage) -> None:
+    try:
+        await message.ack()
+    except KafkaError as error:
+        # Another member has the partition now and reads the batch again: admitting twice changes nothing.
+        log.warning("events.unacknowledged", problem=type(error).__name__)
+
+
+async def _again(message: KafkaMessage, pause: float) -> None:
+    # Without the pause the same batch would be read again at once, and again.
+    await asyncio.sleep(pause)
+    try:
+        await message.nack()
+    except KafkaError as error:
+        log.warning("events.unacknowledged", problem=type(error).__name__)
+
+
+async def _unread(records: Any, parse: Callable[[Any], Awaitable[Any]]) -> Any:
+    """The batch with its headers left out of FastStream's sight: it drops a batch with one that is not UTF-8 text."""
+    message = await parse(tuple(replace(record, headers=()) for record in records))
+    message.raw_message = records
+    return message
 
 
 async def _raw(message: Any) -> Any:

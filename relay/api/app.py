@@ -4,6 +4,8 @@
 /health/ready  what it stands on answers      /v1/catalogue  JSON Schemas of every event
 """
 
+import asyncio
+import errno
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -23,8 +25,13 @@ if TYPE_CHECKING:
 Check = Callable[[], Awaitable[None]]
 """Returns when a part answers; raises a RelayError that says why it does not."""
 
+PATIENCE = 3.0
+"""Seconds for a part to answer a check."""
+GRACE = 3
+"""Seconds for requests that are under way when the process stops."""
 
-def application(checks: Mapping[str, Check]) -> FastAPI:
+
+def application(checks: Mapping[str, Check], *, patience: float = PATIENCE) -> FastAPI:
     """The HTTP application of a process that stands on the checked parts."""
     app = FastAPI(title="relay", version=__version__, description="Health, metrics and the event catalogue.")
 
@@ -34,7 +41,8 @@ def application(checks: Mapping[str, Check]) -> FastAPI:
 
     @app.get("/health/ready", summary="What the process stands on answers", responses={503: {"description": "Not yet"}})
     async def ready(response: Response) -> dict[str, Any]:
-        parts = {name: await _state(check) for name, check in checks.items()}
+        states = await asyncio.gather(*(_state(check, patience) for check in checks.values()))
+        parts = dict(zip(checks, states, strict=True))
         well = all(state == "ok" for state in parts.values())
         response.status_code = 200 if well else 503
         return {"status": "ready" if well else "waiting", "parts": parts}
@@ -56,11 +64,14 @@ def application(checks: Mapping[str, Check]) -> FastAPI:
     return app
 
 
-async def _state(check: Check) -> str:
+async def _state(check: Check, patience: float) -> str:
     try:
-        await check()
+        async with asyncio.timeout(patience):
+            await check()
     except RelayError as error:
         return str(error)
+    except TimeoutError:
+        return f"no answer within {patience:g} s"
     return "ok"
 
 
@@ -71,19 +82,27 @@ async def served(app: FastAPI, host: str, port: int) -> "AsyncIterator[str]":
     Raises:
         UserError: the address cannot be listened on.
     """
-    server = _Server(uvicorn.Config(app, host=host, port=port, log_config=None, access_log=False))
+    server = _Server(
+        uvicorn.Config(app, host=host, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE)
+    )
     server.config.load()
     server.lifespan = server.config.lifespan_class(server.config)
     try:
         await server.startup()
-    except SystemExit:
-        raise UserError(f"port {port} on {host} is taken: stop what holds it or set RELAY_HTTP__PORT") from None
+    except SystemExit as ended:
+        raise _unusable(host, port, ended.__context__) from None
     taken = server.servers[0].sockets[0].getsockname()[1]
     try:
         yield f"http://{host}:{taken}"
     finally:
         server.should_exit = True
         await server.shutdown()
+
+
+def _unusable(host: str, port: int, error: BaseException | None) -> UserError:
+    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+        return UserError(f"port {port} on {host} is taken: stop what holds it or set RELAY_HTTP__PORT")
+    return UserError(f"cannot listen on port {port} of {host}: {error}. Set RELAY_HTTP__HOST and RELAY_HTTP__PORT")
 
 
 class _Server(uvicorn.Server):

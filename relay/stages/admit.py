@@ -5,17 +5,18 @@
 Nothing here waits or sends. The outbox has the body: the topic only says that the broker has told it.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
 from relay import metrics
 from relay.domain.cloudevents import CloudEvent, read_cloudevent
 from relay.domain.dead_letters import dead_letter_headers
-from relay.domain.errors import Unavailable
+from relay.domain.errors import Transient, Unavailable
 from relay.domain.events import EVENT_TYPES
-from relay.domain.messages import BadMessage, Headers, Message, Reason
+from relay.domain.messages import BadMessage, Headers, Message, MessageRefused, Reason
 from relay.ports import Admissions, Publishing
 
 log = structlog.get_logger()
@@ -47,17 +48,18 @@ class Admit:
         Raises:
             Unavailable: the store or the broker is not there; the batch comes again.
         """
-        good: dict[str, Incoming] = {}
+        good: defaultdict[str, list[Incoming]] = defaultdict(list)
         letters: list[Message] = []
         for message in batch:
             try:
-                good[_read(message).id] = message
+                good[_read(message).id].append(message)
             except BadMessage as bad:
                 letters.append(self._letter(message, bad))
         admitted = await self.store.admit(list(good))
         letters += [
-            self._letter(good[event_id], BadMessage(Reason.UNKNOWN_EVENT, "relay did not make this event"))
+            self._letter(message, BadMessage(Reason.UNKNOWN_EVENT, "relay did not make this event"))
             for event_id in admitted.unknown
+            for message in good[event_id]
         ]
         await self._bury(letters)
         metrics.EVENTS_ADMITTED.inc(admitted.events)
@@ -91,9 +93,20 @@ class Admit:
         return Message(self.dead_letters, message.key or b"", message.value, headers)
 
     async def _bury(self, letters: Sequence[Message]) -> None:
-        published = await self.publisher.publish(letters)
-        if published.acknowledged < len(letters):
-            raise Unavailable(f"dead letters could not be published: {published.error}")
+        left = list(letters)
+        while left:
+            published = await self.publisher.publish(left)
+            left = left[published.acknowledged :]
+            match published.error:
+                case MessageRefused() as refused if left[0].value is not None:
+                    # With our headers it may be larger than the topic takes: then the letter says where it stands.
+                    log.error("letter.cut", problem=str(refused), bytes=len(left[0].value))
+                    left[0] = replace(left[0], value=None)
+                case MessageRefused() as refused:
+                    log.error("letter.lost", problem=str(refused))
+                    del left[0]
+                case Transient() as error:
+                    raise Unavailable(f"dead letters could not be published: {error}") from error
 
 
 def _read(message: Incoming) -> CloudEvent:

@@ -8,7 +8,7 @@ clock, so a subject never has two.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -46,6 +46,9 @@ class _Held:
     claimed: Claimed
     runner: Runner
     task: asyncio.Task[None]
+    cancel_at: float | None = None
+    """Asked to stop, and when patience ends."""
+    cancelled: bool = False
 
 
 @dataclass
@@ -80,38 +83,65 @@ class KeepLeases:
         self._wake.set()
 
     async def run(self) -> None:
-        """Hold a fair share until stopped."""
+        """Hold a fair share until stopped; then let the runners end within `drain` and give everything back.
+
+        A store that is away ends nothing here: what cannot be given back is free again when its time is up.
+        """
         try:
             while not self._stopping:
-                self._wake.clear()
-                try:
-                    await self.run_once()
-                except Transient as error:
-                    log.warning("leases.unreachable", kind=self.kind, problem=str(error))
-                    self._expire()
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(self.tick):
-                        await self._wake.wait()
-            await self._give_back(list(self.held.values()))
-            await self.store.leave(self.owner)
+                await self._attempt(self.run_once)
+                await self._rest()
+            self._let_go(self.held.values())
+            while (settled := await self._attempt(self._settle)) and self.held:
+                await self._rest()
+            if settled:
+                await self._attempt(lambda: self.store.leave(self.owner))
         finally:
-            for held in self.held.values():
-                held.task.cancel()
+            await self._abandon()
 
     async def run_once(self) -> int:
         """Renew, end what ended or changed, level with the other workers, claim; how many are held.
 
-        Raises Unavailable when the store is not there.
+        Never waits for a runner, or the leases of the others would run out meanwhile. Raises Unavailable when the store
+        is not there.
         """
-        await self._bury()
-        await self._renew()
+        await self._settle()
         share = await self.store.share(self.owner)
-        await self._give_back(list(self.held.values())[share:])
-        if len(self.held) < share:
+        self._let_go([each for each in self.held.values() if each.cancel_at is None][share:])
+        # One that was cancelled may come back as free before it has ended: a subject never has two runners.
+        if len(self.held) < share and not any(each.cancelled for each in self.held.values()):
             for claimed in await self.store.claim(self.owner, share - len(self.held)):
                 self._begin(claimed)
         metrics.LEASES.labels(self.kind).set(len(self.held))
         return len(self.held)
+
+    async def _attempt(self, step: Callable[[], Awaitable[object]]) -> bool:
+        """Whether the store did its part; before the leases could be others', their runners are cancelled."""
+        self._expire()
+        left = self._time_left()
+        try:
+            async with asyncio.timeout(left if self.held and left > 0 else self.ttl):
+                await step()
+        except (Transient, TimeoutError) as error:
+            log.warning("leases.unreachable", kind=self.kind, problem=str(error) or "the store does not answer in time")
+            self._expire()
+            return False
+        return True
+
+    def _expire(self) -> None:
+        if self._time_left() <= 0:
+            self._cancel(self.held.values())
+
+    async def _rest(self) -> None:
+        left = self._time_left()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(self.tick, left) if self.held and left > 0 else self.tick):
+                await self._wake.wait()
+        self._wake.clear()
+
+    def _time_left(self) -> float:
+        """Until what is held may be others'."""
+        return self._renewed + self.ttl - asyncio.get_running_loop().time()
 
     def _begin(self, claimed: Claimed) -> None:
         runner = self.start(claimed)
@@ -120,49 +150,65 @@ class KeepLeases:
         self.held[claimed.lease.subject] = _Held(claimed, runner, task)
         log.info("lease.taken", kind=self.kind, subject=claimed.lease.subject, epoch=claimed.lease.epoch)
 
-    async def _bury(self) -> None:
-        """Let go of runners that ended by themselves."""
+    async def _settle(self) -> None:
+        """Renew what goes on, hurry what does not end, give back what ended."""
+        await self._renew()
+        now = asyncio.get_running_loop().time()
+        self._cancel([each for each in self.held.values() if each.cancel_at is not None and each.cancel_at <= now])
         for held in [each for each in self.held.values() if each.task.done()]:
-            subject = held.claimed.lease.subject
-            del self.held[subject]
-            error = None if held.task.cancelled() else held.task.exception()
-            if error is None:
-                await self.store.release(held.claimed.lease)
-                log.info("lease.released", kind=self.kind, subject=subject)
-            else:
-                # Not given back: it is free again when its time is up, so a bug or a lost database never spins.
-                _tell(self.kind, subject, error)
+            await self._bury(held)
 
     async def _renew(self) -> None:
         now = asyncio.get_running_loop().time()
         if now - self._renewed < self.ttl / RENEWALS and not self._look:
             return
         self._look = False
-        renewed = await self.store.renew([held.claimed for held in self.held.values()])
+        live = {subject: held for subject, held in self.held.items() if not held.task.done()}
+        renewed = await self.store.renew([held.claimed for held in live.values()])
         self._renewed = now
-        for subject in self.held.keys() - renewed.held - renewed.changed:
-            await self._cancel(self.held.pop(subject))
-        await self._give_back([self.held[subject] for subject in renewed.changed])
+        self._let_go([live[subject] for subject in renewed.changed])
+        for subject in live.keys() - renewed.held - renewed.changed:
+            log.warning("lease.lost", kind=self.kind, subject=subject)
+            self._cancel([live[subject]])
 
-    def _expire(self) -> None:
-        """The store is away: stop before others may take over."""
-        if asyncio.get_running_loop().time() - self._renewed > self.ttl:
-            for held in self.held.values():
+    def _let_go(self, some: Iterable[_Held]) -> None:
+        """Ask them to end; they are held until they have."""
+        until = asyncio.get_running_loop().time() + self.drain
+        for held in some:
+            if held.cancel_at is None:
+                held.cancel_at = until
+                held.runner.stop()
+
+    def _cancel(self, some: Iterable[_Held]) -> None:
+        for held in some:
+            if not held.cancelled:
+                held.cancelled = True
                 held.task.cancel()
 
-    async def _give_back(self, some: Sequence[_Held]) -> None:
-        for held in some:
-            held.runner.stop()
-        if some:
-            await asyncio.wait([held.task for held in some], timeout=self.drain)
-        for held in some:
-            held.task.cancel()
-        await self._bury()
+    async def _bury(self, held: _Held) -> None:
+        """Let go of a runner that ended."""
+        subject = held.claimed.lease.subject
+        del self.held[subject]
+        error = None if held.task.cancelled() else held.task.exception()
+        if error is None:
+            await self.store.release(held.claimed.lease)
+            log.info("lease.released", kind=self.kind, subject=subject)
+        else:
+            # Not given back: it is free again when its time is up, so a bug or a lost database never spins.
+            _tell(self.kind, subject, error)
 
-    async def _cancel(self, held: _Held) -> None:
-        held.task.cancel()
-        await asyncio.wait([held.task])
-        log.warning("lease.lost", kind=self.kind, subject=held.claimed.lease.subject)
+    async def _abandon(self) -> None:
+        """End what is left, without the store."""
+        left = list(self.held.values())
+        self.held.clear()
+        for held in left:
+            held.task.cancel()
+        if left:
+            await asyncio.wait([held.task for held in left], timeout=self.drain)
+        for held in left:
+            if held.task.done() and not held.task.cancelled() and (error := held.task.exception()):
+                _tell(self.kind, held.claimed.lease.subject, error)
+        metrics.LEASES.labels(self.kind).set(0)
 
 
 def _tell(kind: str, subject: str, error: BaseException) -> None:

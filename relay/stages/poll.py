@@ -6,7 +6,7 @@ A crash between pages resumes at the last stored cursor; a page read twice makes
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -24,6 +24,10 @@ from relay.stages.observe import observed
 log = structlog.get_logger()
 
 MOST_NOTICES = 20
+RECONNECT = (
+    "Check in the ERP that this user exists, may log in to its API and has this password; then `relay connections "
+    "resume`. For another user or password, add the connection anew"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +69,12 @@ class Poll:
         """
         notices: dict[str, None] = {}
         events = 0
-        try:
-            async for page in self.connector.changed_since(self.cursor):
-                events += await self._take(page)
+        pages = self.connector.changed_since(self.cursor)
+        while isinstance(page := await _next(pages), Page):
+            events += await self._take(page)
+            if len(notices) < MOST_NOTICES:
                 notices.update(dict.fromkeys(page.warnings))
-        except (Transient, Permanent) as error:
-            polled = self._failed(error)
-        else:
-            self.synced, self.failures = True, 0
-            polled = Polled(
-                ConnectionState.ACTIVE,
-                self.clock() + self.connection.poll_every,
-                notices=tuple(notices)[:MOST_NOTICES],
-            )
+        polled = self._polled(page, tuple(notices)[:MOST_NOTICES])
         await self.store.save_polled(self.lease, polled)
         metrics.POLLS.labels("failed" if polled.failures else "well").inc()
         # A quiet poll is no news; ten thousand connections would fill the log with it.
@@ -88,7 +85,7 @@ class Poll:
             events=events,
             problem=polled.problem,
             failures=polled.failures,
-            notices=len(notices),
+            notices=len(polled.notices),
         )
         return polled
 
@@ -105,34 +102,51 @@ class Poll:
             self.saved()
         return len(entries)
 
-    def _failed(self, error: Transient | Permanent) -> Polled:
+    def _polled(self, error: Transient | Permanent | None, notices: tuple[str, ...]) -> Polled:
+        if error is None:
+            self.synced, self.failures = True, 0
+            return Polled(ConnectionState.ACTIVE, self.clock() + self.connection.poll_every, notices=notices)
         self.failures += 1
         if isinstance(error, CredentialsRefused):
             # Never tried again by itself: ERPs lock accounts that keep knocking.
-            return Polled(ConnectionState.NEEDS_RECONNECT, self.clock(), self.failures, str(error))
+            problem = f"{error}. {RECONNECT}"
+            return Polled(ConnectionState.NEEDS_RECONNECT, self.clock(), self.failures, problem, notices)
+        return Polled(ConnectionState.ACTIVE, self.clock() + self._wait(error), self.failures, str(error), notices)
+
+    def _wait(self, error: Transient | Permanent) -> timedelta:
         wait = backoff(self.failures, self.dice(), base=self.patience.base, cap=self.patience.limit)
         if isinstance(error, Transient) and error.retry_after is not None:
-            wait = max(wait, min(timedelta(seconds=error.retry_after), self.patience.limit))
-        return Polled(ConnectionState.ACTIVE, self.clock() + wait, self.failures, str(error))
+            # Capped as a number: what an ERP writes there may be more than a time span can hold.
+            asked = min(error.retry_after, self.patience.limit.total_seconds())
+            wait = timedelta(seconds=max(wait.total_seconds(), asked))
+        return wait
 
     def _letter(self, rejected: Rejected) -> OutboxEntry:
-        seed = f"{self.connection.id}\n{rejected.remote_id}\n{rejected.field}\n{rejected.reason}\n"
-        digest = hashlib.sha256(seed.encode() + rejected.raw).hexdigest()
-        log.warning(
-            "record.rejected",
-            connection=self.connection.id,
-            remote_id=rejected.remote_id,
-            field=rejected.field,
-            reason=rejected.reason,
-        )
+        remote_id, place, reason = map(_encodable, (rejected.remote_id, rejected.field, rejected.reason))
+        seed = f"{self.connection.id}\n{remote_id}\n{place}\n{reason}\n"
+        digest = hashlib.sha256(seed.encode(errors="replace") + rejected.raw).hexdigest()
+        log.warning("record.rejected", connection=self.connection.id, remote_id=remote_id, field=place, reason=reason)
         return OutboxEntry(
             # Derived from the record: a pass that meets the same junk again writes no second letter.
             event_id=f"rej_{digest[:32]}",
             stream="dead-letters",
-            remote_id=rejected.remote_id or "?",
+            remote_id=remote_id or "?",
             sequence=0,
             type=Reason.REJECTED_RECORD,
             occurred_at=self.clock(),
             body=rejected.raw,
-            problem=f"{rejected.field or 'record'}: {rejected.reason}",
+            problem=f"{place or 'record'}: {reason}",
         )
+
+
+async def _next(pages: AsyncIterator[Page]) -> Page | Transient | Permanent | None:
+    """The next page, what stands in its way, or None at the end. Only the ERP's failures: the store's are others'."""
+    try:
+        return await anext(pages, None)
+    except (Transient, Permanent) as error:
+        return error
+
+
+def _encodable(text: str) -> str:
+    """Text of a record that nobody could read: half a surrogate pair may stand in it."""
+    return text.encode(errors="backslashreplace").decode()

@@ -26,6 +26,8 @@ log = structlog.get_logger()
 
 MOST = 500
 """Rows per round: what measured best between the producer's batches and a transaction's length."""
+NOTE = "ref_"
+"""How the ids of letters begin that tell of a refused message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class Publish:
     topics: Destinations
 
     async def run_once(self) -> int:
-        """One round; how many events the broker took.
+        """One round; how many rows were dealt with: taken by the broker, or put aside because it never will.
 
         Raises:
             Transient: the broker is not there; what it took before is marked.
@@ -68,6 +70,7 @@ class Publish:
         match published.error:
             case MessageRefused() as refused:
                 await self._put_aside(rows[len(done)], refused)
+                return len(done) + 1
             case Transient() as error:
                 raise error
         return len(done)
@@ -93,9 +96,19 @@ class Publish:
 
     async def _put_aside(self, row: OutboxRow, refused: MessageRefused) -> None:
         """Kafka can never take it: a dead letter says so there, and endpoints get it all the same."""
+        log.error("event.refused", connection=row.connection_id, event_id=row.event_id, problem=str(refused))
+        if not row.event_id.startswith(NOTE):
+            await self.outbox.save_refused(self.lease, row, self._note(row, refused))
+        if row.stream == "changes":
+            await self.admissions.admit([row.event_id])
+        else:
+            # A letter never comes back from its topic: it is done, or it would be published again and again.
+            await self.outbox.save_published(self.lease, [row.position])
+
+    def _note(self, row: OutboxRow, refused: MessageRefused) -> OutboxEntry:
         note = {"event_id": row.event_id, "type": row.type, "bytes": len(row.body), "problem": str(refused)}
-        letter = OutboxEntry(
-            event_id="ref_" + hashlib.sha256(row.event_id.encode()).hexdigest()[:32],
+        return OutboxEntry(
+            event_id=NOTE + hashlib.sha256(row.event_id.encode()).hexdigest()[:32],
             stream="dead-letters",
             remote_id=row.remote_id,
             sequence=row.sequence,
@@ -104,6 +117,3 @@ class Publish:
             body=orjson.dumps(note),
             problem=str(refused),
         )
-        log.error("event.refused", connection=row.connection_id, event_id=row.event_id, problem=str(refused))
-        await self.outbox.save_refused(self.lease, row, letter)
-        await self.admissions.admit([row.event_id])

@@ -7,13 +7,13 @@ known orders is broken off and deletes nothing.
 """
 
 from dataclasses import dataclass
-from datetime import datetime
 
 import structlog
 
+from relay import metrics
 from relay.domain.changes import ChangeKind
 from relay.domain.connections import Connection, Lease
-from relay.domain.errors import Permanent, Transient
+from relay.domain.errors import CredentialsRefused, Permanent, Transient
 from relay.domain.orders import PurchaseOrder
 from relay.ports import Clock, Connector, Orders
 from relay.stages.observe import observed
@@ -49,54 +49,58 @@ class Reconcile:
         An ERP that fails ends the pass without a word about any order. Raises LeaseLost, and Unavailable when the
         store is not there.
         """
-        problem, deleted = None, 0
+        deleted = 0
         known = await self.store.alive(self.connection.id)
-        try:
-            missing = await self._missing(known)
-        except (Transient, Permanent) as error:
-            problem = f"the full pass broke off: {error}"
-        else:
-            if len(missing) > max(FEW, self.doubt.share * len(known)):
-                problem = (
-                    f"a full pass misses {len(missing)} of {len(known)} orders, which is too many to believe: nothing "
-                    "was deleted. Check the user's permissions and the branch; if they are really gone, remove the "
-                    "connection and add it again"
-                )
-            else:
-                deleted = await self._believe(missing)
+        missing, problem = await self._missing(known)
+        if problem is None:
+            deleted, problem = await self._believe(missing)
         due_at = self.clock() + self.connection.reconcile_every
         await self.store.save_reconciled(self.lease, problem=problem, due_at=due_at)
-        log.info("connection.reconciled", connection=self.connection.id, deleted=deleted, problem=problem)
+        tell = log.warning if problem else log.info
+        tell("connection.reconciled", connection=self.connection.id, deleted=deleted, problem=problem)
         return deleted
 
-    async def _missing(self, known: set[str]) -> set[str]:
+    async def _missing(self, known: set[str]) -> tuple[set[str], str | None]:
+        """The known orders that a full pass does not show, or why the pass cannot be believed."""
         missing = set(known)
-        async for ids in self.connector.remote_ids():
-            missing.difference_update(ids)
-        return missing
+        try:
+            async for ids in self.connector.remote_ids():
+                missing.difference_update(ids)
+        except (Transient, Permanent) as error:
+            return set(), f"the full pass broke off: {error}"
+        if len(missing) > max(FEW, self.doubt.share * len(known)):
+            return set(), (
+                f"a full pass misses {len(missing)} of {len(known)} orders, which is too many to believe: nothing "
+                "was deleted. Check the user's permissions and the branch; if they are really gone, remove the "
+                "connection and add it again"
+            )
+        return missing, None
 
-    async def _believe(self, missing: set[str]) -> int:
+    async def _believe(self, missing: set[str]) -> tuple[int, str | None]:
+        """How many of the missing orders are told as deleted, and what ended the looking early."""
         passes = await self.store.save_missing(self.lease, sorted(missing))
         gone = [remote_id for remote_id in sorted(missing) if passes.get(remote_id, 0) >= self.doubt.passes]
         deleted = 0
         for remote_id in gone:
             try:
-                deleted += await self._look(remote_id)
-            except (Transient, Permanent) as error:
+                order = await self.connector.read(remote_id)
+            except (Transient, CredentialsRefused) as error:
+                # It would meet every other order too: an ERP that is down, or an account that locks after some logins.
+                return deleted, f"looking for vanished orders broke off: {error}"
+            except Permanent as error:
                 log.warning("order.unread", connection=self.connection.id, remote_id=remote_id, problem=str(error))
-        return deleted
+            else:
+                deleted += await self._tell(remote_id, order)
+        return deleted, None
 
-    async def _look(self, remote_id: str) -> bool:
-        """The direct read that a delete needs; what it finds is told either way."""
-        now = self.clock()
-        order = await self.connector.read(remote_id)
+    async def _tell(self, remote_id: str, order: PurchaseOrder | None) -> bool:
+        """Tell what the direct read found, either way; whether it is a delete."""
         before = await self.store.snapshots(self.connection.id, [remote_id])
         if order is None:
-            order = PurchaseOrder.model_validate(before[remote_id].tree).deleted()
-        await self._tell(order, now)
-        return order.remote_was_deleted
-
-    async def _tell(self, order: PurchaseOrder, now: datetime) -> None:
-        before = await self.store.snapshots(self.connection.id, [order.remote_id])
-        snapshots, entries = observed(self.connection, [order], before, now=now, first=ChangeKind.CREATED)
+            # The last told state keeps no list of what its system cannot give.
+            presence = self.connector.capabilities().unreadable()
+            order = PurchaseOrder.model_validate({**before[remote_id].tree, "field_presence": presence}).deleted()
+        snapshots, entries = observed(self.connection, [order], before, now=self.clock(), first=ChangeKind.CREATED)
         await self.store.save_page(self.lease, self.connection, snapshots, entries, None)
+        metrics.EVENTS_MADE.inc(len(entries))
+        return order.remote_was_deleted

@@ -1,0 +1,158 @@
+"""The publish stage: the outbox in order, marked only as far as the broker took it, never stuck."""
+
+from datetime import timedelta
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.domain.cloudevents import read_cloudevent
+from relay.domain.errors import LeaseLost, Unavailable
+from relay.domain.messages import MessageRefused, Reason
+from relay.ports import Rejected
+from relay.stages.poll import Patience, Poll
+from relay.stages.publish import Destinations, Publish
+from tests.fakes import LEASE, Broker, Erp, World, clock, connection, endpoint, order, page, run
+
+TOPICS = Destinations("changes", "state", "dead")
+AWAY = Unavailable("no broker answers")
+PATIENCE = Patience(timedelta(seconds=5), timedelta(minutes=15))
+
+
+def told(*orders, rejected=()):
+    """A world whose outbox tells of these orders."""
+    world = World(endpoints=[endpoint()])
+    pages = [page(*orders, rejected=rejected)]
+    run(Poll(connection(synced=True), LEASE, Erp([pages]), world, clock, float, PATIENCE, lambda: None).run_once())
+    return world
+
+
+def published(world, broker, times=1):
+    stage = Publish(LEASE, world, broker, world, TOPICS)
+    return [run(stage.run_once()) for _ in range(times)]
+
+
+def states(world):
+    return [world.states[row.event_id] for row in world.outbox]
+
+
+def refused(reason=Reason.TOO_LARGE):
+    return MessageRefused(reason, 0, "the topic takes no message as large as this one")
+
+
+def test_the_outbox_goes_to_its_topics_in_order_and_is_marked():
+    world, broker = told(order("1"), order("2"), order("1", quantity=5)), Broker()
+    assert published(world, broker, times=2) == [3, 0]
+    assert broker.ids("changes") == broker.ids("state") == [row.event_id for row in world.outbox]
+    assert [message.value for message in broker.taken if message.topic == "changes"] == [
+        row.body for row in world.outbox
+    ]
+    assert states(world) == ["published"] * 3
+    assert broker.calls == 1
+
+
+def test_a_message_is_a_cloudevent_with_key_and_sequence():
+    world, broker = told(order("1")), Broker()
+    published(world, broker)
+    [row] = world.outbox
+    change, state = (read_cloudevent(each.key, each.value, each.headers) for each in broker.taken)
+    body = orjson.loads(row.body)
+    assert (change.id, change.type, change.source) == (row.event_id, row.type, "/relay/connections/con_1")
+    assert (change.key, change.time, change.data) == (b"con_1|1", row.occurred_at, row.body)
+    assert change.subject == body["data"]["order_id"]
+    assert change.extensions == {"sequence": "1", "partitionkey": "con_1|1"}
+    assert orjson.loads(state.data) == body["data"]["order"]
+
+
+def test_the_state_of_a_deleted_order_is_a_tombstone():
+    broker = Broker()
+    published(told(order("1"), order("1").deleted()), broker)
+    assert [message.value is None for message in broker.taken if message.topic == "state"] == [False, True]
+    assert {message.key for message in broker.taken} == {b"con_1|1"}
+
+
+@given(st.integers(0, 6))
+def test_only_events_whose_both_messages_are_taken_are_marked(taken):
+    world, broker = told(order("1"), order("2"), order("3")), Broker(breaks=[(taken, AWAY)])
+    with pytest.raises(Unavailable, match="no broker"):
+        published(world, broker)
+    assert states(world) == ["published"] * (taken // 2) + ["pending"] * (3 - taken // 2)
+    assert published(world, broker, times=2) == [3 - taken // 2, 0]
+    assert states(world) == ["published"] * 3
+
+
+def test_what_did_not_come_back_is_published_again_with_the_same_id():
+    world, broker = told(order("1")), Broker()
+    published(world, broker)
+    world.grow_stale()
+    published(world, broker)
+    assert broker.ids("changes") == [world.outbox[0].event_id] * 2
+
+
+def test_a_lost_lease_marks_nothing():
+    world = told(order("1"))
+    world.lost = True
+    with pytest.raises(LeaseLost):
+        published(world, Broker())
+    assert states(world) == ["pending"]
+
+
+@pytest.mark.parametrize("topic", ["changes", "state"])
+def test_a_refused_message_goes_straight_to_the_endpoints_and_the_outbox_goes_on_behind_it(topic):
+    world = told(order("1"), order("2"), order("3"))
+    broker = Broker(refuses={(topic, b"con_1|2"): refused()})
+    assert published(world, broker, times=3) == [2, 2, 0]
+    assert states(world)[:3] == ["published", "relayed", "published"]
+    assert [each["event_id"] for each in world.deliveries.values()] == [world.outbox[1].event_id]
+    [letter] = [message for message in broker.taken if message.topic == "dead"]
+    headers = dict(letter.headers)
+    assert (headers["relay-reason"], letter.key) == (b"too_large", b"con_1|2")
+    assert orjson.loads(letter.value)["event_id"] == world.outbox[1].event_id
+
+
+def test_a_refused_message_at_the_front_counts_as_progress():
+    world = told(order("1"), order("2"))
+    assert published(world, Broker(refuses={("changes", b"con_1|1"): refused()}), times=3) == [1, 2, 0]
+
+
+def test_a_refused_event_whose_predecessor_is_not_admitted_waits_and_holds_nobody_up():
+    world = told(order("1"), order("1", quantity=2), order("3"))
+    first, second, _ = (row.event_id for row in world.outbox)
+    broker = Broker(breaks=[(3, refused())])
+    published(world, broker, times=2)
+    assert states(world) == ["published", "published", "published", "relayed"]
+    run(world.admit([first]))
+    world.grow_stale()
+    broker.breaks.append((0, refused()))
+    published(world, broker)
+    assert world.states[second] == "relayed"
+    assert [row.stream for row in world.outbox].count("dead-letters") == 1
+
+
+def test_a_rejected_record_goes_to_the_dead_letters_with_its_reason():
+    world, broker = told(rejected=(Rejected("77", "C7_QUANT", "not a number", b"junk"),)), Broker()
+    assert published(world, broker, times=2) == [1, 0]
+    [letter] = broker.taken
+    headers = dict(letter.headers)
+    assert (letter.topic, letter.value, letter.key) == ("dead", b"junk", b"con_1|77")
+    assert (headers["relay-reason"], headers["relay-detail"]) == (b"rejected_record", b"C7_QUANT: not a number")
+    assert states(world) == ["relayed"]
+
+
+def test_a_letter_too_large_for_its_topic_is_replaced_by_a_note_once():
+    world = told(rejected=(Rejected("77", "C7_QUANT", "not a number", b"x" * 1000),))
+    broker = Broker(breaks=[(0, refused())])
+    assert published(world, broker, times=2) == [1, 1]
+    world.grow_stale()
+    assert published(world, broker) == [0]
+    [note] = broker.taken
+    assert orjson.loads(note.value)["bytes"] == 1000
+    assert world.calls["admit"] == 0
+
+
+def test_a_broker_that_refuses_everything_gets_no_letters_about_letters():
+    world = told(order("1"))
+    broker = Broker(breaks=[(0, refused(Reason.REFUSED_BY_BROKER))] * 9)
+    assert published(world, broker, times=4) == [1, 1, 0, 0]
+    assert states(world) == ["relayed", "relayed"]
