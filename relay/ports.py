@@ -247,6 +247,10 @@ class Deliveries(Protocol):
         """Store attempts and what follows from them; the next heads of the lanes that may go on."""
         ...
 
+    async def save_problem(self, lease: Lease, problem: str | None) -> None:
+        """What keeps this endpoint from being sent anything; None: nothing does."""
+        ...
+
     async def disable(self, lease: Lease, problem: str) -> None:
         """Send nothing more to this endpoint until a person enables it."""
         ...

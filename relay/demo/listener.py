@@ -13,7 +13,7 @@ from http.client import responses
 from typing import TypeAlias, cast
 
 HEAD_CAP = 64 * 1024
-BODY_CAP = 1024 * 1024
+BODY_CAP = 16 * 1024 * 1024
 CHUNK_LINE_CAP = 1024
 
 Reply: TypeAlias = tuple[int, str]

@@ -100,6 +100,11 @@ class SimulatedProtheus(ProtheusDesk):
         """Let the next `count` calls of that endpoint fail in this way, after the failures asked for before."""
         self._faults[on].extend([fault] * count)
 
+    def heal(self) -> None:
+        """Forget the failures that were asked for."""
+        for faults in self._faults.values():
+            faults.clear()
+
     def queries(self) -> list[Request]:
         """The genericQuery calls among the last requests."""
         return [request for request in self.seen if request.path.endswith(QUERY_PATH)]

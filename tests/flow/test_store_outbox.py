@@ -100,8 +100,25 @@ async def test_a_poll_that_went_well_is_the_first_sync_and_clears_the_problem(wo
     assert seen.seen_at is None
     await world.orders.save_polled(erp.lease, Polled(ConnectionState.ACTIVE, NOW))
     seen = await world.registry.connection("erp")
-    assert (seen.problem, seen.notices, seen.subject.synced) == (None, (), True)
+    assert (seen.problem, seen.subject.failures, seen.subject.synced) == (None, 0, True)
     assert seen.seen_at
+
+
+async def test_notices_stand_newest_first_until_a_person_resumes(world, erp):
+    for notices in (("b", "a"), (), ("c", "a"), ()):
+        await world.orders.save_polled(erp.lease, Polled(ConnectionState.ACTIVE, NOW, notices=notices))
+    assert (await world.registry.connection("erp")).notices == ("c", "a", "b")
+    await world.orders.save_polled(erp.lease, Polled(ConnectionState.ACTIVE, NOW, notices=tuple(map(str, range(30)))))
+    assert (await world.registry.connection("erp")).notices == tuple(map(str, range(20)))
+    await world.registry.set_connection(erp.lease.subject, ConnectionState.ACTIVE)
+    assert (await world.registry.connection("erp")).notices == ()
+
+
+async def test_the_problem_of_a_full_pass_outlives_good_polls_until_the_next_pass(world, erp):
+    for problem in ("too many are missing", None):
+        await world.orders.save_reconciled(erp.lease, problem=problem, due_at=NOW)
+        await world.orders.save_polled(erp.lease, Polled(ConnectionState.ACTIVE, NOW))
+        assert (await world.registry.connection("erp")).problem == problem
 
 
 async def test_refused_credentials_stop_a_connection(world, erp):
