@@ -117,7 +117,7 @@ def test_a_setting_of_the_environment_that_cannot_be_read_is_named(relay, enviro
 
 
 def test_a_database_that_does_not_answer_is_another_exit_code(relay, environment):
-    environment.setenv("RELAY_DATABASE__URL", f"postgresql://relay:canary-senha@127.0.0.1:1/relay")
+    environment.setenv("RELAY_DATABASE__URL", "postgresql://relay:canary-senha@127.0.0.1:1/relay")
     told = relay("connections", "list", "--json")
     assert (told.code, told.error["code"], told.error["exit_code"]) == (3, "unavailable", 3)
     assert "PostgreSQL does not answer" in told.error["message"]
