@@ -40,11 +40,12 @@ ADD_ATTEMPTS = """
 """
 # A statement of its own after RECORD: it sees what admission put behind the heads while RECORD waited.
 PROMOTE = """
-    UPDATE deliveries AS d SET due_at = now()
-    FROM outbox AS o, unnest($2::text[]) AS ended(lane),
-         LATERAL (SELECT id FROM deliveries AS n WHERE n.endpoint_id = $1 AND n.lane = ended.lane
-                  AND n.state = 'waiting' ORDER BY n.position LIMIT 1) AS next
-    WHERE d.id = next.id AND d.due_at IS NULL AND o.position = d.position
+    UPDATE deliveries AS d SET due_at = now() FROM outbox AS o
+    WHERE d.id = ANY (ARRAY(
+        SELECT (SELECT n.id FROM deliveries AS n
+                WHERE n.endpoint_id = $1 AND n.lane = ended.lane AND n.state = 'waiting' ORDER BY n.position LIMIT 1)
+        FROM unnest($2::text[]) AS ended(lane)
+    )) AND d.due_at IS NULL AND o.position = d.position
     RETURNING d.id, o.event_id, d.lane, d.position, d.due_at, d.attempts, o.body
 """
 PROBLEM = "UPDATE endpoints SET problem = $2 WHERE id = $1 AND problem IS DISTINCT FROM $2"
