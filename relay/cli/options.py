@@ -1,6 +1,7 @@
 """Options that several commands share, and how their values are read."""
 
 from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,14 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 
 from relay.settings import Span
+
+
+class Erp(StrEnum):
+    """An ERP that runs on this machine: a simulated Protheus, or a real Tryton."""
+
+    PROTHEUS = "protheus"
+    TRYTON = "tryton"
+
 
 _SPAN: TypeAdapter[timedelta] = TypeAdapter(Span)
 

@@ -11,17 +11,16 @@ import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import orjson
 import typer
 
-from relay.cli.changes import ProtheusPeople, TrytonPeople
-from relay.cli.options import AsJson, Data
+from relay.cli.options import AsJson, Data, Erp
 from relay.cli.running import run, settings_for_command, stopping
 from relay.cli.shown import document, line, note
+from relay.demo.people import ProtheusPeople, TrytonPeople
 from relay.domain.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,13 +29,6 @@ if TYPE_CHECKING:
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 1.0, 5.0
 """Seconds between two changes."""
-
-
-class Erp(StrEnum):
-    """What can be simulated."""
-
-    PROTHEUS = "protheus"
-    TRYTON = "tryton"
 
 
 @dataclass(frozen=True, slots=True)

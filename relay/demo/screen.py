@@ -9,7 +9,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from relay.demo.show import Book, Trip
+from relay.demo.book import Book, Key, Trip
 
 REFRESH = 0.25
 SHOWN_TRIPS = 8
@@ -65,22 +65,22 @@ def _view(book: Book) -> Group:
     )
     return Group(
         Panel(counts, title=f"relay demo: {book.phase}", title_align="left"),
-        _trips(book.trips[-SHOWN_TRIPS:]),
+        _trips(book),
         _last(book.last),
     )
 
 
-def _trips(trips: list[Trip]) -> Table:
+def _trips(book: Book) -> Table:
     table = Table(expand=True, title="Latest changes", title_justify="left")
     for name in ("order", "change in the ERP", "on the topic after", "verified webhook after"):
         table.add_column(name)
-    for trip in trips:
-        table.add_row(trip.number, trip.name, _after(trip, trip.on_topic_at), _after(trip, trip.arrived_at))
+    for trip in book.trips[-SHOWN_TRIPS:]:
+        table.add_row(trip.number, trip.name, _after(trip, book.topic_times), _after(trip, book.webhook_times))
     return table
 
 
-def _after(trip: Trip, at: float | None) -> str:
-    return "..." if at is None else f"{at - trip.changed_at:.2f} s"
+def _after(trip: Trip, times: dict[Key, float]) -> str:
+    return f"{times[trip.event] - trip.changed_at:.2f} s" if trip.event in times else "..."
 
 
 def _last(event: dict[str, Any]) -> Panel:

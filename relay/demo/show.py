@@ -1,8 +1,8 @@
-"""The demo: a Protheus, relay and a receiver on this machine, and the proof that nothing was lost on the way.
+"""The demo: an ERP, relay and a receiver on this machine, and the proof that nothing was lost on the way.
 
-    simulated Protheus -> relay (embedded PostgreSQL and broker) -> changes topic -> verified webhook
+    simulated Protheus, or a real Tryton -> relay (embedded PostgreSQL and broker) -> topic -> verified webhook
 
-Everything is real but the ERP: the worker is the one that `relay up` runs, the topic is read with a Kafka client, the
+Everything but Protheus is real: the worker is the one that `relay up` runs, the topic is read with a Kafka client, the
 receiver checks every signature.
 """
 
@@ -11,7 +11,7 @@ import random
 import tempfile
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,9 @@ import orjson
 from aiokafka import AIOKafkaConsumer
 
 from relay.app import Parts, parts, wired_control, worker
-from relay.demo.protheus_http import Options, SimulatedProtheus, simulated_protheus
-from relay.demo.receiver import Received, Receiver, receiver
-from relay.demo.stories import ProtheusStory, Step
+from relay.demo.book import Book, Trip
+from relay.demo.receiver import receiver
+from relay.demo.stories import Step, Story, Theatre, protheus, real_tryton
 from relay.domain.errors import UserError
 from relay.domain.orders import order_id
 from relay.domain.signing import parse_secret
@@ -33,90 +33,17 @@ PATIENCE = 60.0
 """Seconds that one change may take to become a webhook before the demo gives up."""
 
 
-@dataclass
-class Trip:
-    """One change on its way: times in seconds of the loop's clock."""
-
-    name: str
-    number: str
-    changed_at: float
-    on_topic_at: float | None = None
-    arrived_at: float | None = None
-
-
-@dataclass
-class Book:
-    """What the demo has seen so far; the screen shows it, the proof is drawn from it."""
-
-    seeded: int = 0
-    changes: int = 0
-    topic_events: set[str] = field(default_factory=set)
-    topic_gaps: int = 0
-    webhooks: int = 0
-    trips: list[Trip] = field(default_factory=list)
-    last: dict[str, Any] = field(default_factory=dict)
-    phase: str = "starting"
-    receiver: Receiver | None = None
-    _sequences: dict[str, int] = field(default_factory=dict)
-    _open: dict[tuple[str, int], tuple[Trip, asyncio.Future[None]]] = field(default_factory=dict)
-
-    def expect(self, order: str, sequence: int, trip: Trip) -> "asyncio.Future[None]":
-        """A change was made: its webhook is the one of this order and sequence."""
-        self.changes += 1
-        self.trips.append(trip)
-        arrived = asyncio.get_running_loop().create_future()
-        self._open[order, sequence] = trip, arrived
-        return arrived
-
-    def on_topic(self, data: dict[str, Any], now: float) -> None:
-        """An event was read from the changes topic."""
-        if data["event_id"] in self.topic_events:
-            return
-        self.topic_events.add(data["event_id"])
-        order, sequence = data["order_id"], data["sequence"]
-        self.topic_gaps += sequence != self._sequences.get(order, 0) + 1
-        self._sequences[order] = sequence
-        if found := self._open.get((order, sequence)):
-            found[0].on_topic_at = now
-
-    def arrived(self, webhook: Received, now: float) -> None:
-        """A verified webhook was taken."""
-        self.webhooks += 1
-        if found := self._open.get((webhook.order_id, webhook.sequence)):
-            trip, waiting = found
-            trip.arrived_at = now
-            self.last = orjson.loads(webhook.body)
-            if not waiting.done():
-                waiting.set_result(None)
-
-    def proof(self) -> dict[str, Any]:
-        """The figures, and whether they agree: changes made = events on the topic = verified webhooks."""
-        assert self.receiver is not None
-        tally, made = self.receiver.tally, self.seeded + self.changes
-        return {
-            "orders_at_start": self.seeded,
-            "changes_made": self.changes,
-            "events_on_topic": len(self.topic_events),
-            "verified_webhooks": tally.unique,
-            "refused_webhooks": tally.refused,
-            "duplicates": tally.duplicates,
-            "out_of_order": tally.out_of_order + self.topic_gaps,
-            "seconds_to_topic": _spread([t.on_topic_at - t.changed_at for t in self.trips if t.on_topic_at]),
-            "seconds_to_webhook": _spread([t.arrived_at - t.changed_at for t in self.trips if t.arrived_at]),
-            "complete": len(self.topic_events) == tally.unique == made
-            and not (tally.out_of_order or self.topic_gaps or tally.refused),
-        }
-
-
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How big the demo is. `data` None: a directory that is removed at the end."""
 
     orders: int = 200
-    stories: int = 24
     keep: bool = False
     data: Path | None = None
     dice: int = 7
+    erp: str = "protheus"
+    installed: Path = Path()
+    """Where a real Tryton is kept between demos."""
 
 
 async def run(settings: Settings, plan: Plan, book: Book, done: Callable[[dict[str, Any]], None]) -> None:
@@ -130,10 +57,8 @@ async def run(settings: Settings, plan: Plan, book: Book, done: Callable[[dict[s
         home = plan.data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="relay-demo-")))
         settings = _settings(settings, home)
         standing_on = await stack.enter_async_context(parts(settings))
-        book.phase = "starting a simulated Protheus with years of orders"
-        erp = await stack.enter_async_context(simulated_protheus(Options(latency=0.02)))
-        erp.seed(plan.orders)
-        book.seeded = len(erp.purchase_orders(deleted=False))
+        erp = await _erp(plan, settings.data, book, stack)
+        book.seeded = erp.orders
         connection_id = await _connect(settings, standing_on, erp, book, stack)
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         stop = asyncio.Event()
@@ -154,7 +79,7 @@ async def run(settings: Settings, plan: Plan, book: Book, done: Callable[[dict[s
             done(book.proof())
             while plan.keep:
                 book.phase = f"kept running: Kafka {standing_on.bootstrap}, data {home}; Ctrl-C ends it"
-                await _live(erp, connection_id, Plan(stories=3, dice=random.randrange(1 << 30)), book)
+                await _live(erp, connection_id, Plan(dice=random.randrange(1 << 30)), book)
         finally:
             stop.set()
             with suppress(asyncio.CancelledError):
@@ -163,22 +88,31 @@ async def run(settings: Settings, plan: Plan, book: Book, done: Callable[[dict[s
                 task.cancel()
 
 
+async def _erp(plan: Plan, home: Path, book: Book, stack: AsyncExitStack) -> Theatre:
+    def say(what: str) -> None:
+        book.phase = what
+
+    if plan.erp == "tryton":
+        say("starting a real Tryton (the first time it is installed: about a minute)")
+        return await stack.enter_async_context(real_tryton(plan.installed, home / "tryton", say))
+    say("starting a simulated Protheus with years of orders")
+    return await stack.enter_async_context(protheus(plan.orders))
+
+
 def _settings(settings: Settings, home: Path) -> Settings:
     # Three partitions are enough to show that order holds per purchase order, not per topic.
     kafka = Kafka(prefix=settings.kafka.prefix, partitions=3)
     return settings.model_copy(update={"data": home, "kafka": kafka, "http": Http(port=0)})
 
 
-async def _connect(
-    settings: Settings, standing_on: Parts, erp: SimulatedProtheus, book: Book, stack: AsyncExitStack
-) -> str:
+async def _connect(settings: Settings, standing_on: Parts, erp: Theatre, book: Book, stack: AsyncExitStack) -> str:
     async with wired_control(settings, standing_on.database_url) as control:
         added = await control.add_connection(
             customer="demo",
-            kind="protheus",
-            name="protheus",
-            settings={"url": erp.url, "tenant": erp.tenant, "all_branches": True},
-            credentials={"username": erp.username, "password": erp.password},
+            kind=erp.connector,
+            name=erp.connector,
+            settings=erp.settings,
+            credentials=erp.credentials,
             poll_every=POLL_EVERY,
         )
         listening = await stack.enter_async_context(receiver([]))
@@ -213,25 +147,25 @@ async def _watch_webhooks(book: Book) -> None:
             book.arrived(webhook, loop.time())
 
 
-async def _live(erp: SimulatedProtheus, connection_id: str, plan: Plan, book: Book) -> None:
+async def _live(erp: Theatre, connection_id: str, plan: Plan, book: Book) -> None:
     dice = random.Random(plan.dice)
     async with asyncio.TaskGroup() as lives:
-        for _ in range(plan.stories):
-            lives.create_task(_tell(ProtheusStory(erp, random.Random(dice.random())), connection_id, book))
+        for _ in range(erp.at_once):
+            lives.create_task(_tell(erp.story(random.Random(dice.random())), connection_id, book))
 
 
-async def _tell(story: ProtheusStory, connection_id: str, book: Book) -> None:
+async def _tell(story: Story, connection_id: str, book: Book) -> None:
     for sequence, step in enumerate(story.steps(), 1):
         await _do(story, step, sequence, connection_id, book)
 
 
-async def _do(story: ProtheusStory, step: Step, sequence: int, connection_id: str, book: Book) -> None:
-    step.act()
-    trip = Trip(step.name, story.remote_id, asyncio.get_running_loop().time())
-    arrived = book.expect(order_id(connection_id, story.remote_id), sequence, trip)
+async def _do(story: Story, step: Step, sequence: int, connection_id: str, book: Book) -> None:
+    changed_at = asyncio.get_running_loop().time()
+    await step.act()
+    trip = Trip(step.name, story.remote_id, changed_at, (order_id(connection_id, story.remote_id), sequence))
     try:
         async with asyncio.timeout(PATIENCE):
-            await arrived
+            await book.follow(trip)
     except TimeoutError:
         raise UserError(f"order {story.remote_id}: {step.name!r} did not arrive within {PATIENCE:.0f} s") from None
 
@@ -243,11 +177,3 @@ async def _until(true: Callable[[], bool], what: str) -> None:
                 await asyncio.sleep(0.05)
     except TimeoutError:
         raise UserError(f"{what} did not end within {PATIENCE * 3:.0f} s") from None
-
-
-def _spread(seconds: list[float]) -> dict[str, float]:
-    if not seconds:
-        return {}
-    ordered = sorted(seconds)
-    pick = {"p50": 0.5, "p95": 0.95, "max": 1.0}
-    return {name: round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 3) for name, share in pick.items()}

@@ -5,13 +5,20 @@ each other's webhook, so that no two of them fall into one poll and become one e
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
 
 from relay.demo.protheus import NewLine
-from relay.demo.protheus_http import SimulatedProtheus
+from relay.demo.protheus_http import Options, SimulatedProtheus, simulated_protheus
 from relay.demo.protheus_rows import OrderKey
 from relay.demo.protheus_seed import PRODUCTS, VENDORS
+from relay.demo.tryton import tryton
+from relay.demo.tryton_buyer import Buyer
+
+TRYTON_PRODUCTS = ("PAR-M8", "ROL-6204")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +26,67 @@ class Step:
     """One change in the ERP: what it is called, and the hand that does it."""
 
     name: str
-    act: Callable[[], None]
+    act: Callable[[], Awaitable[None]]
+
+
+class Story(Protocol):
+    """One order's life."""
+
+    @property
+    def remote_id(self) -> str:
+        """The order's id as the connector gives it, once it is created."""
+        ...
+
+    def steps(self) -> Iterator[Step]:
+        """The changes, in order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Theatre:
+    """A running ERP: how to connect to it, how many orders it has, and how lives in it begin."""
+
+    connector: str
+    settings: dict[str, Any]
+    credentials: dict[str, str]
+    orders: int
+    at_once: int
+    """Lives that go on at the same time."""
+    story: Callable[[random.Random], Story]
+
+
+@asynccontextmanager
+async def protheus(orders: int) -> AsyncIterator[Theatre]:
+    """A simulated Protheus with years of orders."""
+    async with simulated_protheus(Options(latency=0.02)) as erp:
+        erp.seed(orders)
+        yield Theatre(
+            "protheus",
+            {"url": erp.url, "tenant": erp.tenant, "all_branches": True},
+            {"username": erp.username, "password": erp.password},
+            len(erp.purchase_orders(deleted=False)),
+            24,
+            lambda dice: ProtheusStory(erp, dice),
+        )
+
+
+@asynccontextmanager
+async def real_tryton(cache: Path, data: Path, say: Callable[[str], None]) -> AsyncIterator[Theatre]:
+    """A real Tryton, installed under `cache` first if need be."""
+    async with tryton(cache, data, say) as erp:
+        yield Theatre(
+            "tryton",
+            {"url": erp.url, "database": erp.database},
+            {"username": erp.username, "password": erp.password},
+            0,
+            4,
+            lambda dice: TrytonStory(erp.buyer, dice),
+        )
 
 
 @dataclass
 class ProtheusStory:
-    """One order's life in a simulated Protheus: created, approved, changed, received, then closed or deleted."""
+    """Created, approved, changed, received, then closed or deleted."""
 
     erp: SimulatedProtheus
     dice: random.Random
@@ -32,30 +94,35 @@ class ProtheusStory:
 
     @property
     def remote_id(self) -> str:
-        """The order's id as the connector gives it."""
+        """Branch and number."""
         assert self.order is not None
         return f"{self.order.branch.rstrip()}|{self.order.number}"
 
     def steps(self) -> Iterator[Step]:
         """The changes, in order."""
         quantities = [self.dice.randint(4, 60) for _ in range(self.dice.randint(1, 3))]
-        yield Step("created", lambda: self._create(quantities))
-        order = self.order
-        assert order is not None
-        yield Step("approved", lambda: self.erp.approve(order))
+        yield self._step("created", lambda _: self._create(quantities))
+        yield self._step("approved", self.erp.approve)
         if self.dice.random() < 0.5:
             quantities[0] += 2
-            yield Step("quantity changed", lambda: self.erp.change_line(order, "0001", {"C7_QUANT": quantities[0]}))
+            more = {"C7_QUANT": quantities[0]}
+            yield self._step("quantity changed", lambda order: self.erp.change_line(order, "0001", more))
         if self.dice.random() < 0.2:
-            yield Step("deleted", lambda: self.erp.delete_order(order))
+            yield self._step("deleted", self.erp.delete_order)
             return
         half = max(1, quantities[0] // 2)
-        yield Step("partly received", lambda: self.erp.receive(order, "0001", half))
+        yield self._step("partly received", lambda order: self.erp.receive(order, "0001", half))
         if self.dice.random() < 0.3:
-            yield Step("closed short", lambda: self.erp.eliminate_residue(order))
+            yield self._step("closed short", self.erp.eliminate_residue)
             return
         quantities[0] -= half
-        yield Step("received in full", lambda: self._receive(order, quantities))
+        yield self._step("received in full", lambda order: self._receive(order, quantities))
+
+    def _step(self, name: str, hand: Callable[[OrderKey], None]) -> Step:
+        async def act() -> None:
+            hand(self.order or OrderKey("", ""))
+
+        return Step(name, act)
 
     def _create(self, quantities: list[int]) -> None:
         vendor = self.dice.choice(VENDORS)
@@ -68,3 +135,44 @@ class ProtheusStory:
     def _receive(self, order: OrderKey, quantities: list[int]) -> None:
         for position, quantity in enumerate(quantities, 1):
             self.erp.receive(order, f"{position:04d}", quantity)
+
+
+@dataclass
+class TrytonStory:
+    """Drafted, changed by its line alone, quoted, drafted again, cancelled: each is one transaction in Tryton."""
+
+    buyer: Buyer
+    dice: random.Random
+    order: int | None = None
+
+    @property
+    def remote_id(self) -> str:
+        """The record's id."""
+        assert self.order is not None
+        return str(self.order)
+
+    def steps(self) -> Iterator[Step]:
+        """The changes, in order."""
+        yield Step("created", self._create)
+        yield Step("quantity changed", self._change)
+        yield self._step("quoted", self.buyer.quote)
+        if self.dice.random() < 0.5:
+            yield self._step("back to draft", self.buyer.to_draft)
+            yield Step("quantity changed", self._change)
+        yield self._step("cancelled", self.buyer.cancel)
+
+    def _step(self, name: str, hand: Callable[[int], Awaitable[None]]) -> Step:
+        async def act() -> None:
+            assert self.order is not None
+            await hand(self.order)
+
+        return Step(name, act)
+
+    async def _create(self) -> None:
+        lines = [(product, self.dice.randint(2, 50), "4.5000") for product in TRYTON_PRODUCTS]
+        self.order = await self.buyer.create_order(lines)
+
+    async def _change(self) -> None:
+        assert self.order is not None
+        line, *_ = await self.buyer.lines(self.order)
+        await self.buyer.change_line(line["id"], quantity=float(self.dice.randint(51, 90)))

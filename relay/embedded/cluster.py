@@ -201,7 +201,12 @@ async def _run(command: list[str], folder: Path) -> tuple[int, str]:
             stdout=said,
             stderr=STDOUT,
         )
-        code = await process.wait()
+        try:
+            code = await process.wait()
+        except asyncio.CancelledError:
+            # Left alone it would go on writing into a folder that its owner is about to remove.
+            process.kill()
+            raise
         said.seek(0)
         return code, said.read().decode(errors="replace")
 
