@@ -4,6 +4,7 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from relay.demo.protheus import NewLine
 from relay.demo.protheus_seed import PRODUCTS, VENDORS
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ class ProtheusPeople:
         return f"{order.branch}|{order.number}: {self._go_on(order, step)}"
 
     def _create(self) -> str:
-        from relay.demo.protheus import NewLine
-
         product, vendor = self.dice.choice(PRODUCTS), self.dice.choice(VENDORS)
         lines = [NewLine(product[0], self.dice.randint(10, 90), product[3])]
         order = self.erp.create_order(lines, (vendor[0], vendor[1]))
