@@ -34,6 +34,8 @@ class Reason(StrEnum):
     """Another major version of CloudEvents."""
     UNKNOWN_TYPE = "unknown_type"
     """An event type that nobody here handles."""
+    UNKNOWN_EVENT = "unknown_event"
+    """A change event that relay did not make: nothing is known of its purchase order."""
     INVALID_DATA = "invalid_data"
     """The data does not fit the schema of its type."""
     TOO_LARGE = "too_large"
