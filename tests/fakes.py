@@ -139,6 +139,7 @@ class World:
     deliveries: dict = field(default_factory=dict)
     attempts: list = field(default_factory=list)
     disabled: list = field(default_factory=list)
+    problems: list = field(default_factory=list)
     _positions: count = field(default_factory=lambda: count(1))
 
     def _enter(self, call, lease=None):
@@ -290,6 +291,10 @@ class World:
                 following[0]["due_at"] = clock()
                 promoted.append(_delivery(following[0]))
         return tuple(promoted)
+
+    async def save_problem(self, lease, problem):
+        self._enter("save_problem", lease)
+        self.problems.append(problem)
 
     async def disable(self, lease, problem):
         self._enter("disable", lease)

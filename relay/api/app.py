@@ -7,7 +7,7 @@
 import asyncio
 import errno
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -20,14 +20,14 @@ from relay.domain.events import EVENT_TYPES, ChangeEvent
 from relay.domain.orders import OrderDocument
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
 Check = Callable[[], Awaitable[None]]
 """Returns when a part answers; raises a RelayError that says why it does not."""
 
 PATIENCE = 3.0
 """Seconds for a part to answer a check."""
-GRACE = 3
+GRACE = 1
 """Seconds for requests that are under way when the process stops."""
 
 
@@ -82,9 +82,10 @@ async def served(app: FastAPI, host: str, port: int) -> "AsyncIterator[str]":
     Raises:
         UserError: the address cannot be listened on.
     """
-    server = _Server(
+    server = uvicorn.Server(
         uvicorn.Config(app, host=host, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE)
     )
+    # Not `serve`: signals belong to the command, which drains before it stops.
     server.config.load()
     server.lifespan = server.config.lifespan_class(server.config)
     try:
@@ -103,10 +104,3 @@ def _unusable(host: str, port: int, error: BaseException | None) -> UserError:
     if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
         return UserError(f"port {port} on {host} is taken: stop what holds it or set RELAY_HTTP__PORT")
     return UserError(f"cannot listen on port {port} of {host}: {error}. Set RELAY_HTTP__HOST and RELAY_HTTP__PORT")
-
-
-class _Server(uvicorn.Server):
-    @contextmanager
-    def capture_signals(self) -> "Iterator[None]":
-        # Signals belong to the command, which drains before it stops.
-        yield

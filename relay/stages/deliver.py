@@ -175,8 +175,8 @@ class Deliver:
             promoted = await self.store.record(self.lease, attempts)
             for attempt in attempts:
                 self._lanes.finish(attempt.delivery)
-            if self._lanes.offer(promoted) < len(promoted):
-                self._more = True
+            offered = self._lanes.offer(promoted)
+        self._more = self._more or offered < len(promoted)
         retries = [each.due_at for each in attempts if each.outcome is Outcome.RETRY and each.due_at is not None]
         self._next_due = min([*retries, *([self._next_due] if self._next_due else [])], default=None)
         self._recording = False
