@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="ERPs that are watched.", no_args_is_help=True)
 
+CredentialsFile = Annotated[
+    Path | None, typer.Option(help="JSON or name=value lines; - is standard input. Without it they are asked for.")
+]
+Check = Annotated[bool, typer.Option(help="Read a page of orders before storing anything.")]
+
 
 @app.command("add")
 def add(  # noqa: PLR0913 - one per option
@@ -28,14 +33,11 @@ def add(  # noqa: PLR0913 - one per option
         list[str] | None,
         typer.Option("--set", help="A setting: see `relay connectors show CONNECTOR`.", metavar="NAME=VALUE"),
     ] = None,
-    credentials_file: Annotated[
-        Path | None,
-        typer.Option(help="JSON or name=value lines; - is standard input. Without it they are asked for."),
-    ] = None,
+    credentials_file: CredentialsFile = None,
     poll_every: Annotated[
         timedelta, typer.Option(parser=span, help="How often to look for changes.", metavar="SPAN", show_default="60s")
     ] = timedelta(seconds=60),
-    check: Annotated[bool, typer.Option(help="Read a page of orders before storing anything.")] = True,
+    check: Check = True,
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
@@ -68,7 +70,7 @@ def add(  # noqa: PLR0913 - one per option
     if as_json:
         document(added)
     else:
-        _tell_added(added)
+        _tell_added(added, "added")
 
 
 @app.command("list")
@@ -118,6 +120,31 @@ def resume(name: Name, *, data: Data = None, as_json: AsJson = False) -> None:
     _tell(with_control(data, lambda control: control.resume_connection(name)), as_json=as_json)
 
 
+@app.command("reconnect")
+def reconnect(
+    name: Name,
+    *,
+    credentials_file: CredentialsFile = None,
+    check: Check = True,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Give a connection new credentials, after trying them; it goes on where it stopped."""
+    from relay.cli.given import credentials_of
+    from relay.connectors import CONNECTORS
+    from relay.control import connector_form, connector_named
+
+    connector = connector_named(CONNECTORS, with_control(data, lambda control: control.connection(name)).connector)
+    credentials = credentials_of(connector_form(connector).credentials, credentials_file)
+    if check and not as_json:
+        note(f"asking {connector.title} for orders ...")
+    added = with_control(data, lambda control: control.reconnect(name, credentials, check=check))
+    if as_json:
+        document(added)
+    else:
+        _tell_added(added, "reconnected")
+
+
 @app.command("remove")
 def remove(
     name: Name,
@@ -138,9 +165,9 @@ def remove(
         line(f"removed {removed.customer}/{removed.name} ({removed.id})")
 
 
-def _tell_added(added: "ConnectionAdded") -> None:
+def _tell_added(added: "ConnectionAdded", what: str) -> None:
     connection = added.connection
-    line(f"added {connection.customer}/{connection.name} ({connection.id})")
+    line(f"{what} {connection.customer}/{connection.name} ({connection.id})")
     if look := added.look:
         example = f", {look.example} among them" if look.example else ""
         line(f"the first page has {look.orders} orders{example}")

@@ -104,6 +104,26 @@ class Control:
         """Poll again, at once and from where it stopped. Raises NotFound."""
         return await self._set_connection(name, ConnectionState.ACTIVE)
 
+    async def reconnect(self, name: str, credentials: Mapping[str, Any], *, check: bool = True) -> ConnectionAdded:
+        """Give a connection new credentials and resume it where it stopped; `check` tries them first.
+
+        Raises:
+            NotFound: no such connection.
+            UserError: a credential cannot be used.
+            KeyTrouble: there is no master key.
+            Transient, Permanent: what the ERP said to the first look, with what to do; nothing was changed then.
+        """
+        subject: Connection = (await self.registry.connection(name)).subject
+        connector = given.connector_named(self.kinds, subject.connector)
+        checked = given.credentials_given(connector, credentials)
+        settings = connector.settings.model_validate(subject.settings)
+        vault = self.vault()
+        look = await first_look(connector, settings, checked) if check else None
+        place = Place(subject.customer_id, subject.id, Purpose.CREDENTIALS)
+        sealed = await self._sealed(vault, place, orjson.dumps(dict(credentials)))
+        await self.registry.set_credentials(subject.id, sealed)
+        return ConnectionAdded(connection=await self.connection(subject.id), look=look)
+
     async def remove_connection(self, name: str) -> ConnectionView:
         """Remove a connection with its snapshots, events and deliveries; what it was. Raises NotFound."""
         seen = await self.connection(name)

@@ -510,3 +510,19 @@ def test_commands_bring_the_embedded_database_along(home):
         {**each, "counts": added["endpoint"]["counts"]}
         for each in orjson.loads(done("endpoints", "list", "--json", "--data", home))
     ]
+
+
+def test_a_connection_with_a_new_password_is_reconnected_and_keeps_its_id(installed, erp, tmp_path):
+    added = installed(*erp.arguments(), "--json").json["connection"]
+    erp.at(lambda: erp.simulated.login.change_password("Nova#Senha2"))
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    good.write_text("username=relay\npassword=Nova#Senha2\n")
+    bad.write_text(f"username=relay\npassword={CANARY}\n")
+
+    refused = installed("connections", "reconnect", "protheus", "--credentials-file", bad)
+    assert refused.code == 1
+    assert CANARY not in refused.out + refused.err
+    told = installed("connections", "reconnect", "protheus", "--credentials-file", good, "--json").json
+    assert (told["connection"]["id"], told["connection"]["state"]) == (added["id"], "active")
+    assert told["look"]["orders"] > 0
+    assert installed("connections", "reconnect", "nobody", "--credentials-file", good).code == 4
