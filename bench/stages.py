@@ -1,0 +1,267 @@
+"""The stages of the line, one after the other, each with the clock on it.
+
+    fill (outbox) -> publish (topic) -> admit (deliveries) -> deliver (recorded), and all at once: whole, latency
+
+Runners, stages, stores and consumer are the worker's own; only its leases are not renewed here, and its runners are
+started by hand.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from faststream.kafka import KafkaBroker
+
+from bench.clock import Timed, timed
+from bench.counted import Count, CountedAdmissions, CountedDeliveries, TimedOrders
+from bench.erp import Memory, Source, history, kind, never, once, order, paced
+from bench.plan import Plan
+from bench.stand import Installation
+from relay.domain.endpoints import Endpoint
+from relay.domain.signing import parse_secret, webhook_headers
+from relay.ports import Admissions, Deliveries
+from relay.runners import ConnectionParts, ConnectionRunner, EndpointParts, EndpointRunner, utc_now
+from relay.stages.admit import Admit
+from relay.stages.poll import Patience, Poll
+from relay.stages.publish import Destinations, Publish
+from relay.stages.reconcile import Doubt
+from relay.store.database import listen
+from relay.store.deliveries import DeliveryStore
+from relay.store.orders import OrderStore
+from relay.store.outbox import AdmitStore, OutboxStore
+from relay.streams import consuming
+from relay.wire.webhook import WebhookSender
+
+PATIENCE = 120.0
+"""Seconds that any one measurement may take before the bench gives up."""
+
+
+class Lost(Exception):
+    """What arrived is not what was sent: the figures would be of something else than relay."""
+
+
+async def bare(at: Installation, requests: int, at_once: int) -> Timed:
+    """The yardstick: the same client with one prebuilt body and headers, and nothing else around it."""
+    [delivery] = (await DeliveryStore(at.database).heads(at.endpoints[0].lease.subject, 1)).due
+    headers = webhook_headers([parse_secret(at.stand.sink.secret)], delivery, int(utc_now().timestamp()))
+    endpoint = at.endpoints[0].subject
+    assert isinstance(endpoint, Endpoint)
+    sender = WebhookSender(
+        endpoint.url, deadline=endpoint.deadline, connect_timeout=at.stand.settings.deliver.connect, at_once=at_once
+    )
+    left = iter(range(requests))
+
+    async def client() -> None:
+        for _ in left:
+            answer = await sender.send(headers, delivery.body)
+            if answer.error or answer.status is None:
+                raise Lost(f"the receiver answers with {answer.error}")
+
+    try:
+        with timed(requests) as watch:
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(at_once):
+                    tasks.create_task(client())
+    finally:
+        await sender.close()
+    await _arrived(at, requests, unique=1)
+    return watch
+
+
+async def polled(at: Installation, source: Source, orders: int) -> Timed:
+    """One poll of so many orders: read, compared, stored, their events put into the outbox."""
+    poll = Poll(
+        at.connection.subject,
+        at.connection.lease,
+        Memory(source),
+        OrderStore(at.database),
+        utc_now,
+        random.random,
+        _patience(at),
+        lambda: None,
+    )
+    with timed(orders) as watch:
+        ended = await poll.run_once()
+    if ended.failures:
+        raise Lost(f"the poll failed: {ended.problem}")
+    return watch
+
+
+async def filled(at: Installation, plan: Plan) -> None:
+    """A backlog in the outbox."""
+    await polled(at, once(history(plan.orders, plan.events)), plan.events)
+
+
+async def published(at: Installation, plan: Plan) -> Timed:
+    """From the outbox to the topics: change and state of each event, acknowledged and marked."""
+    publish = Publish(at.connection.lease, _outbox(at), at.publisher, AdmitStore(at.database), _destinations(at))
+    left = plan.events
+    with timed(plan.events) as watch:
+        while left > 0:
+            left -= await publish.run_once()
+    return watch
+
+
+async def admitted(at: Installation, plan: Plan) -> Timed:
+    """From the topic to deliveries, counted in events, from the first batch on."""
+    count = Count(plan.events)
+    store = CountedAdmissions(at.database, count)
+    watch = Timed(plan.events)
+    async with asyncio.timeout(PATIENCE), _consumer(at, store):
+        await store.began.wait()
+        watch.start()
+        await count.done.wait()
+        watch.stop()
+    return watch
+
+
+async def delivered(at: Installation, plan: Plan) -> Timed:
+    """From deliveries that wait to the last one recorded, by all endpoints."""
+    goal = plan.events * len(at.endpoints)
+    count = Count(goal)
+    watch = Timed(goal)
+    watch.start()
+    async with _endpoints(at, CountedDeliveries(at.database, count)):
+        await count.done.wait()
+        watch.stop()
+    await _arrived(at, goal, unique=goal)
+    return watch
+
+
+async def whole(at: Installation, plan: Plan) -> Timed:
+    """From a backlog in the outbox to the last delivery recorded, with everything at work at the same time."""
+    count = Count(len(at.endpoints))
+    watch = Timed(plan.events * len(at.endpoints))
+    async with _line(at, count):
+        async with _connection(at, once(iter([order(plan.orders)])), OrderStore(at.database)):
+            await count.done.wait()  # the consumer has joined, all clients are connected
+        await filled(at, plan)
+        count.again(watch.count)
+        watch.start()
+        async with _connection(at, never, OrderStore(at.database)):
+            await count.done.wait()
+            watch.stop()
+    await _arrived(at, watch.count + len(at.endpoints), unique=watch.count + len(at.endpoints))
+    return watch
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Seconds from an event's commit in the outbox to its receipt, sorted."""
+
+    seconds: list[float]
+
+    def at(self, share: float) -> float:
+        """The latency that this share of the events does not exceed."""
+        return self.seconds[max(0, round(share * len(self.seconds)) - 1)]
+
+    def as_json(self) -> dict[str, float]:
+        named = {"p50_ms": 0.5, "p95_ms": 0.95, "p99_ms": 0.99, "max_ms": 1.0}
+        return {"count": len(self.seconds), **{name: round(self.at(share) * 1e3, 2) for name, share in named.items()}}
+
+
+async def latency(at: Installation, plan: Plan) -> Latency:
+    """From commit to receipt, at a steady rate; each event is a page and a transaction of its own."""
+    events = round(plan.rate * plan.seconds)
+    count = Count(1)
+    orders = TimedOrders(at.database)
+    async with _line(at, count):
+        async with _connection(at, once(iter([order(plan.orders)])), OrderStore(at.database)):
+            await count.done.wait()
+        count.again(events)
+        async with _connection(at, paced(history(plan.orders, events), plan.rate), orders, page=1):
+            await count.done.wait()
+    times = (await at.stand.sink.taken()).times
+    if missing := orders.committed.keys() - times.keys():
+        raise Lost(f"{len(missing)} of {events} events did not arrive")
+    return Latency(sorted(times[event] - committed for event, committed in orders.committed.items()))
+
+
+async def _arrived(at: Installation, requests: int, *, unique: int) -> None:
+    taken = await at.stand.sink.taken()
+    if (taken.requests, taken.unique, taken.unverified, taken.out_of_order) != (requests, unique, 0, 0):
+        raise Lost(
+            f"{requests} requests for {unique} deliveries were to arrive, verified and in order; there came "
+            f"{taken.requests} for {taken.unique}, {taken.unverified} unverified, {taken.out_of_order} out of order"
+        )
+
+
+@asynccontextmanager
+async def _line(at: Installation, count: Count) -> AsyncIterator[None]:
+    """Consumer and endpoint runners, as long as the block runs."""
+    async with _consumer(at, AdmitStore(at.database)), _endpoints(at, CountedDeliveries(at.database, count)):
+        yield
+
+
+@asynccontextmanager
+async def _consumer(at: Installation, store: Admissions) -> AsyncIterator[KafkaBroker]:
+    topics = at.topics
+    consumer = consuming(
+        at.stand.access, at.stand.capabilities, topics, Admit(store, at.publisher, topics.dead_letters)
+    )
+    await consumer.start()
+    try:
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+@asynccontextmanager
+async def _endpoints(at: Installation, deliveries: Deliveries) -> AsyncIterator[None]:
+    """Endpoint runners and the line that wakes them; a runner that dies ends the block."""
+    parts = EndpointParts(at.opener, deliveries, at.stand.settings.deliver.connect)
+    runners = {each.lease.subject: EndpointRunner(each, parts) for each in at.endpoints}
+
+    def ring(subjects: str) -> None:
+        for subject in subjects.split(",") if subjects else runners:
+            runners[subject].ring()
+
+    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as tasks:
+        listening = tasks.create_task(listen(at.url, {"relay_deliveries": ring}))
+        for each in runners.values():
+            tasks.create_task(each.run())
+        yield
+        listening.cancel()
+        _stop(list(runners.values()))
+
+
+@asynccontextmanager
+async def _connection(at: Installation, source: Source, orders: OrderStore, page: int = 200) -> AsyncIterator[None]:
+    """The connection's runner, polling `source` and publishing."""
+    memory = Memory(source, page)
+    parts = ConnectionParts(
+        kinds={kind(memory).name: kind(memory)},
+        opener=at.opener,
+        orders=orders,
+        outbox=_outbox(at),
+        publisher=at.publisher,
+        admissions=AdmitStore(at.database),
+        topics=_destinations(at),
+        patience=_patience(at),
+        doubt=Doubt(at.stand.settings.poll.missing_passes, at.stand.settings.poll.missing_share),
+        republish=at.stand.settings.kafka.stale_after,
+    )
+    runner = ConnectionRunner(at.connection, parts)
+    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as tasks:
+        tasks.create_task(runner.run())
+        yield
+        runner.stop()
+
+
+def _stop(runners: Sequence[EndpointRunner]) -> None:
+    for each in runners:
+        each.stop()
+
+
+def _outbox(at: Installation) -> OutboxStore:
+    return OutboxStore(at.database, at.stand.settings.kafka.stale_after)
+
+
+def _destinations(at: Installation) -> Destinations:
+    return Destinations(at.topics.changes, at.topics.state, at.topics.dead_letters)
+
+
+def _patience(at: Installation) -> Patience:
+    return Patience(at.stand.settings.poll.backoff, at.stand.settings.poll.backoff_limit)
