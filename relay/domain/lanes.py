@@ -1,22 +1,22 @@
 """Lanes: which deliveries of one endpoint may go now.
 
-    offer -> waiting -> take -> in flight -> finish              the lane goes on
-                 ^                  └────── retry ──> parked      head of its lane until its due time
+    offer -> waiting -> take -> in flight -> finish -> the lane's next
 
 A lane is one purchase order's way to one endpoint: first in first out, never two in flight. The store keeps the lanes
-and offers only their heads, so this holds a window of the most urgent ones. Parked deliveries may fill at most half of
-the window, and nothing is held behind them: what is too much is let go, the one due last first (the store has it and
-offers it again when it is due). So a thousand refused orders cannot keep the others out.
+and offers only heads that are due, so this holds a window of the most urgent ones; a refused delivery goes back to the
+store and is offered again when it is due, so refused orders cannot keep the others out.
 """
 
 import heapq
 from bisect import insort
 from collections.abc import Iterable
-from dataclasses import replace
-from datetime import datetime
 from operator import attrgetter
+from typing import TYPE_CHECKING
 
 from relay.domain.deliveries import Delivery, DeliveryId
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 _position = attrgetter("position")
 
@@ -31,10 +31,9 @@ class Lanes:
         self._window = window
         self._ids: set[DeliveryId] = set()
         self._waiting: dict[str, list[Delivery]] = {}
-        self._flying: dict[str, Delivery] = {}
-        self._due = _Order()
-        self._parked = _Order()
-        self._let_go: datetime | None = None
+        self._flying: dict[str, DeliveryId] = {}
+        self._heads: list[tuple[datetime, int, str]] = []
+        """(due, position, lane) of each head that waits; entries of former heads are passed over when they surface."""
 
     @property
     def held(self) -> int:
@@ -43,7 +42,7 @@ class Lanes:
 
     @property
     def in_flight(self) -> int:
-        """How many were taken and are neither finished nor parked."""
+        """How many were taken and are not finished."""
         return len(self._flying)
 
     def room(self) -> int:
@@ -56,114 +55,46 @@ class Lanes:
         Ids already held are ignored, and what finds no room stays the store's. Several of one lane go by position.
         """
         before = self.held
+        # By position: what finds no room is then never followed by a later one of its lane that does.
         for delivery in sorted(deliveries, key=_position):
-            # By position: what finds no room is then never followed by a later one of its lane that does.
-            if delivery.id not in self._ids and self.room() and not self._is_behind_parked(delivery):
-                self._wait(delivery)
+            if delivery.id not in self._ids and self.room():
+                self._ids.add(delivery.id)
+                insort(self._waiting.setdefault(delivery.lane, []), delivery, key=_position)
+                self._show(delivery.lane)
         return self.held - before
 
-    def take(self, now: datetime) -> list[Delivery]:
+    def take(self) -> list[Delivery]:
         """Those that go now, longest due first: one of each lane, and no more in flight than allowed."""
-        if self._let_go is not None and self._let_go <= now:
-            self._let_go = None
         taken: list[Delivery] = []
-        while self.in_flight < self._at_once and (head := self._head()) is not None and head.due_at <= now:
-            self._leave_ground(head)
+        while self._heads and self.in_flight < self._at_once:
+            _, position, lane = heapq.heappop(self._heads)
+            if lane in self._flying or lane not in self._waiting or self._waiting[lane][0].position != position:
+                continue
+            head, *behind = self._waiting.pop(lane)
+            if behind:
+                self._waiting[lane] = behind
+            self._flying[lane] = head.id
             taken.append(head)
         return taken
 
     def finish(self, delivery: Delivery) -> None:
-        """It was delivered or given up: its lane goes on."""
-        self._land(delivery)
+        """Its attempt is recorded: its lane goes on."""
+        if self._flying.get(delivery.lane) != delivery.id:
+            raise ValueError(f"delivery {delivery.id} is not in flight")
+        del self._flying[delivery.lane]
         self._ids.remove(delivery.id)
         self._show(delivery.lane)
 
-    def retry(self, delivery: Delivery, due_at: datetime) -> None:
-        """It was refused: it stays the head of its lane until `due_at`, and comes back with one attempt more."""
-        self._land(delivery)
-        self._release(delivery.lane)
-        self._wait(replace(delivery, due_at=due_at, attempts=delivery.attempts + 1))
-        self._parked.put(delivery.lane, -due_at.timestamp())
-        if len(self._parked) > self._window // 2 and (last := self._parked.first()) is not None:
-            self._release(last)
-
-    def next_due(self) -> datetime | None:
-        """When `take`, or the store, has something next, if nothing is finished or offered before; None for never.
-
-        A time in the past means: as soon as one in flight ends.
-        """
-        head = self._head()
-        times = [head.due_at if head else None, self._let_go]
-        return min((time for time in times if time is not None), default=None)
-
-    def _head(self) -> Delivery | None:
-        lane = self._due.first()
-        return None if lane is None else self._waiting[lane][0]
-
-    def _wait(self, delivery: Delivery) -> None:
-        self._ids.add(delivery.id)
-        insort(self._waiting.setdefault(delivery.lane, []), delivery, key=_position)
-        self._show(delivery.lane)
-
     def _show(self, lane: str) -> None:
-        """Put the lane where its head's due time says, unless it is in flight or empty."""
-        if lane in self._waiting and lane not in self._flying:
-            self._due.put(lane, self._waiting[lane][0].due_at.timestamp())
-
-    def _leave_ground(self, head: Delivery) -> None:
-        self._flying[head.lane] = head
-        self._due.drop(head.lane)
-        self._parked.drop(head.lane)
-        del self._waiting[head.lane][0]
-        if not self._waiting[head.lane]:
-            del self._waiting[head.lane]
-
-    def _land(self, delivery: Delivery) -> None:
-        flying = self._flying.get(delivery.lane)
-        if flying is None or flying.id != delivery.id:
-            raise ValueError(f"delivery {delivery.id} is not in flight")
-        del self._flying[delivery.lane]
-
-    def _is_behind_parked(self, delivery: Delivery) -> bool:
-        """It would take room for nothing: the store offers it when its turn comes."""
-        return delivery.lane in self._parked and self._waiting[delivery.lane][0].position < delivery.position
-
-    def _release(self, lane: str) -> None:
-        """Leave what waits in the lane to the store."""
-        for gone in self._waiting.pop(lane, ()):
-            self._ids.remove(gone.id)
-            self._let_go = min(gone.due_at, self._let_go or gone.due_at)
-        self._due.drop(lane)
-        self._parked.drop(lane)
-
-
-class _Order:
-    """Lanes by a number, smallest first, the one put earliest among equals. Every step is O(log n) on average."""
-
-    def __init__(self) -> None:
-        self._heap: list[tuple[float, int, str]] = []
-        self._valid: dict[str, int] = {}
-        self._count = 0
-
-    def __len__(self) -> int:
-        return len(self._valid)
-
-    def __contains__(self, lane: str) -> bool:
-        return lane in self._valid
-
-    def put(self, lane: str, number: float) -> None:
-        self._count += 1
-        self._valid[lane] = self._count
-        heapq.heappush(self._heap, (number, self._count, lane))
-        # Old entries leave when they surface; these may be too far down ever to do so.
-        if len(self._heap) > 2 * len(self._valid) + 64:
-            self._heap = [entry for entry in self._heap if self._valid.get(entry[2]) == entry[1]]
-            heapq.heapify(self._heap)
-
-    def drop(self, lane: str) -> None:
-        self._valid.pop(lane, None)
-
-    def first(self) -> str | None:
-        while self._heap and self._valid.get(self._heap[0][2]) != self._heap[0][1]:
-            heapq.heappop(self._heap)
-        return self._heap[0][2] if self._heap else None
+        if lane not in self._waiting or lane in self._flying:
+            return
+        head = self._waiting[lane][0]
+        heapq.heappush(self._heads, (head.due_at, head.position, lane))
+        if len(self._heads) > 2 * self._window:
+            # Entries of former heads may lie too deep ever to surface.
+            self._heads = [
+                (some[0].due_at, some[0].position, name)
+                for name, some in self._waiting.items()
+                if name not in self._flying
+            ]
+            heapq.heapify(self._heads)

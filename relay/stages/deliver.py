@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -31,8 +31,6 @@ SAFETY_NET = timedelta(seconds=30)
 """The store is asked at least this often, should a wake-up have been lost."""
 BREATH = timedelta(milliseconds=50)
 """The shortest rest before something falls due: the store's clock may still have to reach what ours has passed."""
-DUE = datetime.max.replace(tzinfo=UTC)
-"""What the store offers is due by its clock; ours may be behind."""
 
 
 @dataclass
@@ -87,7 +85,7 @@ class Deliver:
                     tasks.create_task(self._record())
                 if not self._stopping:
                     await self._refill()
-                    for delivery in self._lanes.take(DUE):
+                    for delivery in self._lanes.take():
                         self._sending += 1
                         tasks.create_task(self._send(delivery))
                 await self._rest()

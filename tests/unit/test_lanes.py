@@ -21,38 +21,21 @@ def test_one_delivery_of_a_lane_is_in_flight_and_the_next_waits_for_its_end():
     lanes = Lanes(at_once=8, window=8)
     first, second, third = (delivery("a", position) for position in (1, 2, 3))
     lanes.offer([second, first])
-    assert lanes.take(START) == [first]
+    assert lanes.take() == [first]
     lanes.offer([third])
-    assert lanes.take(START) == []
+    assert lanes.take() == []
     lanes.finish(first)
-    assert lanes.take(START) == [second]
-
-
-def test_a_refused_delivery_blocks_its_lane_until_the_retry_and_no_other_lane():
-    lanes = Lanes(at_once=8, window=8)
-    refused, behind, other = delivery("a", 1), delivery("a", 2), delivery("b", 1)
-    lanes.offer([refused, behind, other])
-    lanes.take(START)
-    lanes.retry(refused, START + MINUTE)
-    lanes.finish(other)
-    assert lanes.offer([behind]) == 0, "nothing is held behind a parked one"
-    assert lanes.take(START) == []
-    assert lanes.next_due() == START + MINUTE
-    [again] = lanes.take(START + MINUTE)
-    assert again == replace(refused, due_at=START + MINUTE, attempts=1)
-    lanes.finish(again)
-    assert lanes.offer([behind]) == 1
-    assert lanes.take(START + MINUTE) == [behind]
+    assert lanes.take() == [second]
 
 
 def test_the_longest_due_goes_first_and_no_more_than_allowed_at_once():
     lanes = Lanes(at_once=2, window=8)
     late, early, middle = (delivery(name, 1, START + MINUTE * n) for name, n in (("a", 3), ("b", 1), ("c", 2)))
     lanes.offer([late, early, middle])
-    assert lanes.take(START + MINUTE * 5) == [early, middle]
-    assert lanes.take(START + MINUTE * 5) == []
+    assert lanes.take() == [early, middle]
+    assert lanes.take() == []
     lanes.finish(middle)
-    assert lanes.take(START + MINUTE * 5) == [late]
+    assert lanes.take() == [late]
 
 
 def test_what_is_held_already_is_ignored_and_what_finds_no_room_stays_with_the_store():
@@ -60,52 +43,10 @@ def test_what_is_held_already_is_ignored_and_what_finds_no_room_stays_with_the_s
     assert lanes.offer([delivery("a"), delivery("a")]) == 1
     assert lanes.offer([delivery("a"), delivery("b"), delivery("c")]) == 1
     assert (lanes.held, lanes.room()) == (2, 0)
-    [first] = lanes.take(START)
+    [first] = lanes.take()
     assert lanes.offer([first]) == 0
     lanes.finish(first)
     assert lanes.room() == 1
-
-
-def test_a_thousand_refused_orders_do_not_keep_the_others_out():
-    lanes = Lanes(at_once=4, window=16)
-    for number in range(1000):
-        lanes.offer([delivery(f"refused-{number}")])
-        [taken] = lanes.take(START)
-        lanes.retry(taken, START + MINUTE * (1000 - number))
-    assert lanes.held == 8
-    assert lanes.next_due() == START + MINUTE  # the soonest are kept
-    assert lanes.offer([delivery("healthy")]) == 1
-    assert lanes.take(START) == [delivery("healthy")]
-
-
-def test_the_due_time_of_what_was_let_go_is_remembered_once():
-    lanes = Lanes(at_once=1, window=1)
-    lanes.offer([delivery("a")])
-    lanes.retry(*lanes.take(START), START + MINUTE)
-    assert (lanes.held, lanes.next_due()) == (0, START + MINUTE)
-    assert lanes.take(START + MINUTE) == []
-    assert lanes.next_due() is None
-
-
-def test_an_earlier_delivery_of_the_lane_goes_before_a_parked_one():
-    lanes = Lanes(at_once=4, window=8)
-    lanes.offer([delivery("a", 5)])
-    lanes.retry(*lanes.take(START), START + MINUTE)
-    lanes.offer([delivery("a", 4)])
-    assert lanes.take(START) == [delivery("a", 4)]
-    lanes.finish(delivery("a", 4))
-    assert lanes.next_due() == START + MINUTE
-
-
-def test_an_earlier_delivery_that_waited_meanwhile_goes_before_the_refused_one():
-    lanes = Lanes(at_once=4, window=8)
-    lanes.offer([delivery("a", 5)])
-    [sent] = lanes.take(START)
-    lanes.offer([delivery("a", 4)])
-    lanes.retry(sent, START + MINUTE)
-    assert lanes.next_due() == START, "the store is asked for the earlier one again"
-    lanes.offer([delivery("a", 4)])
-    assert lanes.take(START) == [delivery("a", 4)]
 
 
 def test_only_what_is_in_flight_can_end():
@@ -113,9 +54,9 @@ def test_only_what_is_in_flight_can_end():
     lanes.offer([delivery("a", 1), delivery("a", 2)])
     with pytest.raises(ValueError, match="not in flight"):
         lanes.finish(delivery("a", 1))
-    lanes.take(START)
+    lanes.take()
     with pytest.raises(ValueError, match="not in flight"):
-        lanes.retry(delivery("a", 2), START)
+        lanes.finish(delivery("a", 2))
 
 
 @pytest.mark.parametrize(("at_once", "window"), [(0, 1), (2, 1)])
@@ -129,9 +70,9 @@ def test_memory_stays_small_however_often_a_lane_is_overtaken():
     lanes.offer([delivery("a", 10_000, START + MINUTE)])
     for position in range(2000):
         lanes.offer([delivery("a", position)])
-        lanes.finish(*lanes.take(START))
+        lanes.finish(*lanes.take())
     assert lanes.held == 1
-    assert len(lanes._due._heap) < 100
+    assert len(lanes._heads) < 100
 
 
 @given(st.permutations(range(6)), st.lists(st.integers(0, 5), min_size=6, max_size=6))
@@ -139,7 +80,7 @@ def test_several_of_one_lane_go_by_position_whatever_their_due_times(order, dues
     lanes = Lanes(at_once=3, window=6)
     lanes.offer([delivery("a", position, START + MINUTE * dues[position]) for position in order])
     sent = []
-    while taken := lanes.take(START + MINUTE * 9):
+    while taken := lanes.take():
         [one] = taken
         sent.append(one.position)
         lanes.finish(one)
@@ -171,19 +112,12 @@ class LanesBesideTheirStore(RuleBasedStateMachine):
             heads = sorted((each for each in self.heads() if each.due_at <= self.now), key=lambda each: each.due_at)
             self.lanes.offer(heads[: self.window])
 
-    @precondition(lambda self: self.store)
-    @rule(data=st.data())
-    def load_a_whole_lane(self, data):
-        waiting = self.store[data.draw(st.sampled_from(sorted(self.store)))]
-        if waiting and waiting[0].due_at <= self.now:
-            self.lanes.offer(reversed(waiting))
-
     @rule()
     def go(self):
         self.take()
 
     def take(self):
-        taken = self.lanes.take(self.now)
+        taken = self.lanes.take()
         assert [each.due_at for each in taken] == sorted(each.due_at for each in taken)
         for each in taken:
             assert each == self.store[each.lane][0], "only the head of a lane goes, as the store knows it"
@@ -204,8 +138,7 @@ class LanesBesideTheirStore(RuleBasedStateMachine):
         sent = self.flying.pop(lane)
         due_at = self.now + MINUTE * minutes
         self.store[lane][0] = replace(sent, due_at=due_at, attempts=sent.attempts + 1)
-        self.lanes.retry(sent, due_at)
-        assert self.lanes.next_due() <= due_at, "a refused delivery is never forgotten"
+        self.lanes.finish(sent)
 
     @rule(minutes=st.integers(1, 5))
     def wait(self, minutes):
@@ -217,7 +150,6 @@ class LanesBesideTheirStore(RuleBasedStateMachine):
             assert self.lanes.in_flight == len(self.flying) <= self.at_once
             assert len(self.flying) <= self.lanes.held <= self.window
             assert self.lanes.room() == self.window - self.lanes.held
-            assert len(self.lanes._parked) <= self.lanes.held - self.lanes.in_flight
 
     def teardown(self):
         if not hasattr(self, "lanes"):
@@ -226,7 +158,7 @@ class LanesBesideTheirStore(RuleBasedStateMachine):
         self.now += MINUTE * 60
         self.drain()
         assert not any(self.store.values()), "nobody starves"
-        assert (self.lanes.held, self.lanes.next_due()) == (0, None)
+        assert self.lanes.held == 0
 
     def drain(self):
         for lane in list(self.flying):
