@@ -126,6 +126,8 @@ class OutboxRow:
     occurred_at: datetime
     body: bytes
     problem: str | None
+    latest: bool = True
+    """Whether it is its order's last event: only that one tells the state topic."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ EndpointRunner     lanes -> send -> record       everything that is sent to one 
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -101,13 +101,12 @@ class ConnectionParts:
 
 @dataclass
 class ConnectionRunner:
-    """One connection: polled and published until stopped, or until its credentials are refused."""
+    """One connection until stopped: polled while it is active, and what was read published in any state."""
 
     claimed: Claimed
     parts: ConnectionParts
     _stop: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _saved: asyncio.Event = field(default_factory=asyncio.Event, init=False)
-    _polled_out: bool = field(default=False, init=False)
 
     @property
     def connection(self) -> Connection:
@@ -130,17 +129,23 @@ class ConnectionRunner:
         A UserError is the connection's problem from then on: its key is missing, or what is stored cannot be used.
         """
         async with AsyncExitStack() as stack:
-            try:
-                connector = await self._connector(stack)
-            except UserError as error:
-                await self._cannot_begin(error)
-                raise
+            polling = await self._polling(stack)
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
-            polling = tasks.create_task(self._poll(connector))
             tasks.create_task(self._publish())
+            watching = tasks.create_task(polling) if polling else None
             await self._stop.wait()
-            # A page is one transaction: breaking off between two loses nothing.
-            polling.cancel()
+            if watching:
+                # A page is one transaction: breaking off between two loses nothing.
+                watching.cancel()
+
+    async def _polling(self, stack: AsyncExitStack) -> Coroutine[None, None, None] | None:
+        if self.connection.state is not ConnectionState.ACTIVE:
+            return None
+        try:
+            return self._poll(await self._connector(stack))
+        except UserError as error:
+            await self._cannot_begin(error)
+            raise
 
     async def _connector(self, stack: AsyncExitStack) -> Connector:
         connection = self.connection
@@ -170,9 +175,6 @@ class ConnectionRunner:
         while not self._stop.is_set():
             polled = await poll.run_once()
             if polled.state is not ConnectionState.ACTIVE:
-                # What is in the outbox goes first: nobody else comes for it until a person has been here.
-                self._polled_out = True
-                self._saved.set()
                 return
             if not polled.failures and reconcile_at <= parts.clock():
                 await reconcile.run_once()
@@ -186,13 +188,9 @@ class ConnectionRunner:
         while not self._stop.is_set():
             self._saved.clear()
             wait = parts.republish
-            # Asked before the outbox is: what the last poll saved comes before this was so.
-            last = self._polled_out
             try:
                 if await publish.run_once():
                     continue
-                if last:
-                    self.stop()
             except Transient as error:
                 log.warning("outbox.waits", connection=self.connection.id, problem=str(error))
                 wait = PUBLISH_PAUSE

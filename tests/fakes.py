@@ -195,7 +195,12 @@ class World:
     async def to_publish(self, lease, most):
         self._enter("to_publish")
         rows = [row for row in self.outbox if row.connection_id == lease.subject]
-        return [row for row in rows if self.states[row.event_id] in {"pending", "stale"}][:most]
+        last = {row.remote_id: row.sequence for row in rows if row.stream == "changes"}
+        return [
+            replace(row, latest=row.sequence >= last.get(row.remote_id, 0))
+            for row in rows
+            if self.states[row.event_id] in {"pending", "stale"}
+        ][:most]
 
     async def save_published(self, lease, positions):
         self._enter("save_published", lease)

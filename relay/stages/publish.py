@@ -91,8 +91,12 @@ class Publish:
             subject=order["id"],
             extensions={"sequence": str(row.sequence), "partitionkey": key.decode()},
         )
+        change = Message(self.topics.changes, key, row.body, headers)
+        if not row.latest:
+            # Told again after a later one, it would turn the state topic back.
+            return (change,)
         state = None if order["remote_was_deleted"] else orjson.dumps(order)
-        return Message(self.topics.changes, key, row.body, headers), Message(self.topics.state, key, state, headers)
+        return change, Message(self.topics.state, key, state, headers)
 
     async def _put_aside(self, row: OutboxRow, refused: MessageRefused) -> None:
         """Kafka can never take it: a dead letter says so there, and endpoints get it all the same."""

@@ -22,14 +22,16 @@ HEARTBEAT = """
     INSERT INTO workers (id, seen_at) VALUES ($1, now()) ON CONFLICT (id) DO UPDATE SET seen_at = now()
 """
 FORGET_WORKERS = "DELETE FROM workers WHERE seen_at < now() - $1::interval OR id = $2"
+WORKED_ON = {"connections": "true", "endpoints": "state = 'active'"}
+"""A connection that is not polled is held all the same: what was read from it before is still to be published."""
 SHARE = """
-    SELECT (SELECT count(*) FROM {table} WHERE state = 'active') AS subjects,
+    SELECT (SELECT count(*) FROM {table} WHERE {worked_on}) AS subjects,
            (SELECT count(*) FROM workers WHERE seen_at > now() - $1::interval) AS workers
 """
 CLAIM = """
     WITH free AS (
         SELECT id FROM {table}
-        WHERE state = 'active' AND (lease_until IS NULL OR lease_until < now())
+        WHERE {worked_on} AND (lease_until IS NULL OR lease_until < now())
         ORDER BY lease_until NULLS FIRST LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED
     )
     UPDATE {table} AS subject
@@ -40,7 +42,7 @@ CLAIM = """
 # be worse, because a row that changed meanwhile is then locked twice, with others queueing in between.
 RENEW = """
     UPDATE {table} SET lease_until = now() + $3::interval
-    WHERE lease_owner = $1 AND id = ANY($2::text[]) RETURNING id, lease_epoch, version, state
+    WHERE lease_owner = $1 AND id = ANY($2::text[]) RETURNING id, lease_epoch, version
 """
 RELEASE = """
     UPDATE {table} SET lease_owner = NULL, lease_until = NULL WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3
@@ -52,12 +54,14 @@ class LeaseStore:
 
     def __init__(self, database: Database, table: str, ttl: timedelta) -> None:
         self._database, self._table, self._ttl = database, table, ttl
+        self._share = SHARE.format(table=table, worked_on=WORKED_ON[table])
+        self._claim = CLAIM.format(table=table, worked_on=WORKED_ON[table])
 
     async def share(self, owner: str) -> int:
         """Say that `owner` lives; how many subjects are its fair share, rounded up."""
         async with self._database.session() as connection:
             await connection.execute(HEARTBEAT, owner)
-            row = await connection.fetchrow(SHARE.format(table=self._table), self._ttl)
+            row = await connection.fetchrow(self._share, self._ttl)
         assert row is not None
         return -(-int(row["subjects"]) // max(1, int(row["workers"])))
 
@@ -65,7 +69,7 @@ class LeaseStore:
         """Up to `most` free subjects, now held by `owner`, longest free first."""
 
         async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> "list[asyncpg.Record]":
-            return await connection.fetch(CLAIM.format(table=self._table), owner, self._ttl, max(0, most))
+            return await connection.fetch(self._claim, owner, self._ttl, max(0, most))
 
         rows = await self._database.transact(work)
         build = connection_of if self._table == "connections" else endpoint_of
@@ -79,13 +83,9 @@ class LeaseStore:
             rows = await connection.fetch(
                 RENEW.format(table=self._table), held[0].lease.owner, [each.lease.subject for each in held], self._ttl
             )
-        found = {(row["id"], row["lease_epoch"]): (row["version"], row["state"]) for row in rows}
+        found = {(row["id"], row["lease_epoch"]): row["version"] for row in rows}
         ours = {each.lease.subject: each for each in held if (each.lease.subject, each.lease.epoch) in found}
-        same = {
-            subject
-            for subject, each in ours.items()
-            if found[subject, each.lease.epoch] == (each.version, ConnectionState.ACTIVE)
-        }
+        same = {subject for subject, each in ours.items() if found[subject, each.lease.epoch] == each.version}
         return Renewed(held=frozenset(same), changed=frozenset(ours.keys() - same))
 
     async def release(self, lease: Lease) -> None:

@@ -24,16 +24,19 @@ if TYPE_CHECKING:
 # The wait before publishing again doubles each time: an admission that lags must not be fed its own backlog anew.
 # Each half has its own limit: the first then stops early in outbox_pending, however long the backlog is.
 TO_PUBLISH = """
-    (SELECT position, event_id, stream, state, customer_id, connection_id, remote_id, sequence, type, occurred_at,
-            body, problem
-     FROM outbox WHERE connection_id = $1 AND state = 'pending' ORDER BY position LIMIT $3)
-    UNION ALL
-    (SELECT position, event_id, stream, state, customer_id, connection_id, remote_id, sequence, type, occurred_at,
-            body, problem
-     FROM outbox WHERE connection_id = $1 AND state = 'published' AND published_at < now() - $2::interval
-       AND published_at < now() - $2::interval * power(2, least(publishes, 8) - 1)
-     ORDER BY position LIMIT $3)
-    ORDER BY position LIMIT $3
+    SELECT o.position, o.event_id, o.stream, o.customer_id, o.connection_id, o.remote_id, o.sequence, o.type,
+           o.occurred_at, o.body, o.problem,
+           NOT EXISTS (SELECT 1 FROM outbox AS later WHERE later.connection_id = o.connection_id
+                       AND later.remote_id = o.remote_id AND later.sequence > o.sequence) AS latest
+    FROM (
+        (SELECT position FROM outbox WHERE connection_id = $1 AND state = 'pending' ORDER BY position LIMIT $3)
+        UNION ALL
+        (SELECT position FROM outbox
+         WHERE connection_id = $1 AND state = 'published' AND published_at < now() - $2::interval
+           AND published_at < now() - $2::interval * power(2, least(publishes, 8) - 1)
+         ORDER BY position LIMIT $3)
+        ORDER BY position LIMIT $3
+    ) AS due JOIN outbox AS o USING (position) ORDER BY o.position
 """
 # Publishing and admission mark the same rows at the same time: both lock them in order first, or they could meet in a
 # ring. A statement of its own: the marking then sees the rows as they are locked, and need not lock them anew.

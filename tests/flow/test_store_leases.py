@@ -115,10 +115,10 @@ async def test_a_lease_on_something_that_was_removed_is_lost(many):
     assert not renewed.changed
 
 
-async def test_paused_connections_and_disabled_endpoints_are_not_claimed(many):
+async def test_paused_connections_are_claimed_for_what_is_to_be_published_and_disabled_endpoints_are_not(many):
     await many.registry.set_connection("con_acme_n0", ConnectionState.PAUSED)
     await many.registry.set_endpoint("end_acme_n0", EndpointState.DISABLED)
-    assert "con_acme_n0" not in ids(await many.connections.claim("a", 6))
+    assert "con_acme_n0" in ids(await many.connections.claim("a", 6))
     assert "end_acme_n0" not in ids(await many.endpoints.claim("a", 6))
 
 
@@ -157,9 +157,9 @@ async def test_a_worker_that_leaves_is_forgotten_with_the_long_silent_ones(many)
     assert [row["id"] for row in await many.sql("SELECT id FROM workers")] == ["c"]
 
 
-async def test_what_was_paused_has_no_part_in_the_share(many):
-    await many.registry.set_connection("con_acme_n0", ConnectionState.PAUSED)
-    assert await many.connections.share("a") == 5
+async def test_what_was_disabled_has_no_part_in_the_share(many):
+    await many.registry.set_endpoint("end_acme_n0", EndpointState.DISABLED)
+    assert await many.endpoints.share("a") == 5
 
 
 # Writes under a lost lease

@@ -121,9 +121,10 @@ async def test_the_problem_of_a_full_pass_outlives_good_polls_until_the_next_pas
         assert (await world.registry.connection("erp")).problem == problem
 
 
-async def test_refused_credentials_stop_a_connection(world, erp):
+async def test_refused_credentials_are_seen_and_leave_the_lease_alone(world, erp):
     await world.orders.save_polled(erp.lease, Polled(ConnectionState.NEEDS_RECONNECT, NOW, 1, "login refused"))
-    assert (await world.connections.renew([erp])).changed == {erp.lease.subject}
+    assert (await world.registry.connection("erp")).subject.state is ConnectionState.NEEDS_RECONNECT
+    assert (await world.connections.renew([erp])).held == {erp.lease.subject}
 
 
 async def test_a_person_who_pauses_during_a_poll_has_the_last_word(world, erp):

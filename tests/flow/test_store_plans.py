@@ -47,8 +47,12 @@ HOT = [
     (outbox.SAVE_ADMITTED, (["con_1"], ["p1"], [2]), "admitted_pkey"),
     (outbox.ADD_DELIVERIES, (["d"], ["end_1"], [1], ["con|p1"]), "deliveries_lane"),
     (orders.SNAPSHOTS, ("con_1", ["p1", "p2"]), "snapshots_pkey"),
-    (leases.CLAIM.format(table="connections"), ("w", TTL, 5), "connections_lease"),
-    (leases.CLAIM.format(table="endpoints"), ("w", TTL, 5), "endpoints_lease"),
+    (
+        leases.CLAIM.format(table="connections", worked_on=leases.WORKED_ON["connections"]),
+        ("w", TTL, 5),
+        "connections_lease",
+    ),
+    (leases.CLAIM.format(table="endpoints", worked_on=leases.WORKED_ON["endpoints"]), ("w", TTL, 5), "endpoints_lease"),
     (leases.RENEW.format(table="connections"), ("w1", ["con_1", "con_2"], TTL), "connections_"),
     (leases.RENEW.format(table="endpoints"), ("w1", ["end_1", "end_2"], TTL), "endpoints_"),
 ]

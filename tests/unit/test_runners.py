@@ -11,7 +11,7 @@ from pydantic import BaseModel, SecretStr
 from structlog.testing import capture_logs
 
 from relay.demo.receiver import receiver
-from relay.domain.connections import Lease
+from relay.domain.connections import ConnectionState, Lease
 from relay.domain.errors import CredentialsRefused, KeyTrouble, LeaseLost, Unavailable, UserError
 from relay.domain.signing import new_secret, parse_secret
 from relay.ports import Claimed, ConnectorKind, Pace
@@ -168,13 +168,35 @@ def test_a_broker_that_is_away_delays_the_outbox_and_ends_nothing():
     run(work())
 
 
-def test_refused_credentials_end_it_when_the_outbox_is_empty():
+def test_refused_credentials_end_the_polling_and_not_the_publishing():
     async def work():
         world, broker = World(), Broker(breaks=[(0, Unavailable("away"))])
         erp = Erp([[page(order("1")), CredentialsRefused("401")]])
-        await connection_runner(world, erp, broker).run()
-        assert len(broker.taken) == 2
-        assert len(erp.cursors) == 1
+        runner = connection_runner(world, erp, broker)
+        async with running(runner.run()) as task:
+            await until(lambda: broker.taken, 2)
+            assert len(erp.cursors) == 1
+            runner.stop()
+            await asyncio.wait([task], timeout=1)
+            assert task.done()
+
+    run(work())
+
+
+def test_a_paused_connection_is_not_polled_and_what_was_read_before_is_published():
+    async def work():
+        world, broker = World(), Broker()
+        before = connection_runner(world, Erp([[page(order("1"))]]), broker)
+        async with running(before.run()):
+            await until(lambda: broker.taken, 1)
+            before.stop()
+        world.grow_stale()
+        erp = Erp([[page(order("2"))]])
+        paused = connection_runner(world, erp, broker, state=ConnectionState.PAUSED)
+        async with running(paused.run()):
+            await until(lambda: len(broker.taken) == 4, 1)
+            assert erp.cursors == []
+            paused.stop()
 
     run(work())
 

@@ -44,7 +44,7 @@ CREATE TABLE connections (
     lease_until       timestamptz,
     UNIQUE (customer_id, name)
 );
-CREATE INDEX connections_lease ON connections (lease_until NULLS FIRST) WHERE state = 'active';
+CREATE INDEX connections_lease ON connections (lease_until NULLS FIRST);
 CREATE INDEX connections_owner ON connections (lease_owner);
 
 CREATE TABLE snapshots (
