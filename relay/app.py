@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
+from aiokafka.errors import KafkaError
 from faststream.kafka import KafkaBroker
 
 from relay.api.app import application, served
@@ -147,7 +148,7 @@ class Worker:
             background = [tasks.create_task(self._listen()), tasks.create_task(self._forget())]
             leases = [tasks.create_task(each.run()) for each in (self.connections, self.endpoints)]
             try:
-                await self.consumer.start()
+                await self._consume()
                 log.info("worker.started", health=self.health)
                 await stop.wait()
                 log.info("worker.stopping")
@@ -159,6 +160,12 @@ class Worker:
             for task in background:
                 task.cancel()
         log.info("worker.stopped")
+
+    async def _consume(self) -> None:
+        try:
+            await self.consumer.start()
+        except KafkaError as error:
+            raise Unavailable(f"the changes topic cannot be read: {type(error).__name__}: {error}") from error
 
     async def _forget(self) -> None:
         while True:

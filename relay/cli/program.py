@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Annotated
 
@@ -14,7 +14,7 @@ from relay import __version__
 from relay.cli import connections, connectors, deliveries, demo, endpoints, keys, listen, processes, simulate
 from relay.cli.options import AsJson
 from relay.cli.shown import document, failure, line
-from relay.domain.errors import AlreadyThere, KeyTrouble, NotFound, RelayError, Transient, UserError
+from relay.domain.errors import AlreadyThere, KeyTrouble, NotFound, RelayError, Transient, UserError, causes
 from relay.log import configure
 
 log = structlog.get_logger()
@@ -124,21 +124,13 @@ def _misused(wrong: TyperException, *, as_json: bool) -> int:
 
 
 def _failed(error: Exception, *, as_json: bool) -> int:
-    causes = list(_leaves(error))
-    known = next((each for each in causes if isinstance(each, RelayError)), None)
-    if known is None or not all(isinstance(each, RelayError) for each in causes):
+    found = list(causes(error))
+    known = next((each for each in found if isinstance(each, RelayError)), None)
+    if known is None or not all(isinstance(each, RelayError) for each in found):
         log.error("relay.failed", exc_info=error)
-        message = f"unexpected {type(causes[0]).__name__}: this is a bug in relay; the log above says where"
+        message = f"unexpected {type(found[0]).__name__}: this is a bug in relay; the log above says where"
         failure("failed", Code.FAILED, message, as_json=as_json)
         return Code.FAILED
     code = next(code for kind, code in _CODES if isinstance(known, kind))
     failure(code.name.lower(), code, str(known), as_json=as_json)
     return code
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for each in error.exceptions:
-            yield from _leaves(each)
-    else:
-        yield error

@@ -16,6 +16,17 @@ RelayError
 └── KeyTrouble            a master key is missing, or a sealed value does not open with it
 """
 
+from collections.abc import Iterator
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """The errors in `error`: those of a group, however deep, or itself."""
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from causes(each)
+    else:
+        yield error
+
 
 class RelayError(Exception):
     """Everything relay raises on purpose."""

@@ -8,7 +8,7 @@ clock, so a subject never has two.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -16,7 +16,7 @@ from typing import Protocol
 import structlog
 
 from relay import metrics
-from relay.domain.errors import LeaseLost, RelayError, Transient
+from relay.domain.errors import LeaseLost, RelayError, Transient, causes
 from relay.ports import Claimed, Leasing
 
 log = structlog.get_logger()
@@ -212,18 +212,10 @@ class KeepLeases:
 
 
 def _tell(kind: str, subject: str, error: BaseException) -> None:
-    causes = list(_leaves(error))
-    if all(isinstance(cause, LeaseLost) for cause in causes):
+    found = list(causes(error))
+    if all(isinstance(cause, LeaseLost) for cause in found):
         log.warning("lease.lost", kind=kind, subject=subject)
-    elif all(isinstance(cause, RelayError) for cause in causes):
-        log.warning("runner.ended", kind=kind, subject=subject, problem=str(causes[0]))
+    elif all(isinstance(cause, RelayError) for cause in found):
+        log.warning("runner.ended", kind=kind, subject=subject, problem=str(found[0]))
     else:
         log.error("runner.died", kind=kind, subject=subject, exc_info=error)
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for each in error.exceptions:
-            yield from _leaves(each)
-    else:
-        yield error
