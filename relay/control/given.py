@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from relay.domain.errors import UserError
 from relay.domain.events import EVENT_PREFIX, EVENT_TYPES
@@ -95,7 +94,7 @@ def _told(what: str, model: type[BaseModel], error: ValidationError) -> str:
     return "\n".join([f"the {what} cannot be used:", *(f"  {_line(model, each)}" for each in wrong)])
 
 
-def _line(model: type[BaseModel], wrong: ErrorDetails) -> str:
+def _line(model: type[BaseModel], wrong: Mapping[str, Any]) -> str:
     place: Sequence[str | int] = wrong["loc"]
     name = ".".join(str(step) for step in place) or "as a whole"
     field = model.model_fields.get(str(place[0])) if place else None
