@@ -24,7 +24,7 @@ from relay.store.database import migrate
 from tests.fixtures.line import PATIENCE, RELAY, eventually, installed, known_as, state_of
 from tests.fixtures.postgres import said
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.timeout(180)
 
 CANARY = "canary-5f1c-Senha"
 
@@ -62,6 +62,7 @@ async def until_well(line, name):
 # The ERP refuses, is not there, or talks nonsense
 
 
+@pytest.mark.slow
 async def test_a_wrong_password_is_tried_once_and_waits_for_a_person(line, erp):
     order = an_order(erp)
     await line.protheus(erp, name="good")
@@ -90,6 +91,7 @@ async def test_a_wrong_password_is_tried_once_and_waits_for_a_person(line, erp):
     ]
 
 
+@pytest.mark.slow
 async def test_an_erp_that_is_not_there_is_a_problem_until_it_comes(line):
     async with simulated_protheus(Options()) as gone:
         port = int(HttpUrl(gone.url).port)
@@ -113,6 +115,7 @@ async def test_a_wrong_address_says_what_it_met(line, erp):
     assert seen.counts["events"] == 0
 
 
+@pytest.mark.slow
 async def test_nonsense_from_the_erp_moves_no_cursor_and_loses_nothing(line, erp):
     connection = await line.protheus(erp)
     an_order(erp)
@@ -143,6 +146,7 @@ async def test_nonsense_from_the_erp_moves_no_cursor_and_loses_nothing(line, erp
 # Records
 
 
+@pytest.mark.slow
 async def test_junk_in_a_field_rejects_that_order_once_and_no_other(line):
     # Without stamps every poll meets the junk again.
     async with simulated_protheus(Options(stamps=False)) as erp, line.receiver() as hook:
@@ -167,6 +171,7 @@ async def test_junk_in_a_field_rejects_that_order_once_and_no_other(line):
     assert b'"dez"' in letter.value()
 
 
+@pytest.mark.slow
 async def test_an_unmapped_currency_is_kept_raw_and_noticed(line, erp):
     connection = await line.protheus(erp)
     async with line.receiver() as hook:
@@ -181,6 +186,7 @@ async def test_an_unmapped_currency_is_kept_raw_and_noticed(line, erp):
         assert seen.notices == ("currency index 7 is not mapped: add it to the setting currencies",)
 
 
+@pytest.mark.slow
 async def test_an_order_too_large_for_kafka_still_reaches_the_webhook(line, erp):
     connection = await line.protheus(erp, settings={"page_size": 5000})
     async with line.receiver() as hook:
@@ -201,6 +207,7 @@ async def test_an_order_too_large_for_kafka_still_reaches_the_webhook(line, erp)
 # Deletes
 
 
+@pytest.mark.slow
 async def test_a_purged_order_is_told_deleted_after_two_full_passes(line, erp):
     connection = await line.protheus(erp, reconcile=0.5)
     kept, purged = an_order(erp), an_order(erp)
@@ -217,6 +224,7 @@ async def test_a_purged_order_is_told_deleted_after_two_full_passes(line, erp):
     assert [each["type"] for each in bodies if each["data"]["sequence"] == 2] == ["purchase_order.deleted"]
 
 
+@pytest.mark.slow
 async def test_a_purge_of_many_orders_is_not_believed(line, erp):
     connection = await line.protheus(erp, reconcile=0.5)
     orders = [an_order(erp) for _ in range(12)]
@@ -272,6 +280,7 @@ async def test_the_command_line_refuses_a_bad_address_in_one_line(line):
     assert b"Traceback" not in error
 
 
+@pytest.mark.slow
 async def test_an_endpoint_that_is_gone_is_disabled_and_its_deliveries_wait(line, erp):
     connection = await line.protheus(erp)
     gone = True
@@ -289,6 +298,7 @@ async def test_an_endpoint_that_is_gone_is_disabled_and_its_deliveries_wait(line
         assert hook.tally.out_of_order == 0
 
 
+@pytest.mark.slow
 async def test_refusals_and_silence_are_tried_again_and_can_be_looked_up(line, erp):
     await line.protheus(erp)
     order = an_order(erp)
@@ -340,6 +350,7 @@ async def test_a_worker_without_a_usable_master_key_says_so_and_ends(line, key, 
     assert "Traceback" not in said
 
 
+@pytest.mark.slow
 async def test_a_wrong_master_key_is_the_problem_of_all_it_should_open(line, erp):
     connection = await line.protheus(erp)
     order = an_order(erp)
@@ -369,6 +380,7 @@ async def test_stored_settings_of_another_version_are_the_connections_problem(li
 # The database
 
 
+@pytest.mark.slow
 async def test_a_database_that_throws_everybody_out_costs_nothing(line, erp, postgres_server):
     connection = await line.protheus(erp)
     orders = []
@@ -403,6 +415,7 @@ async def cut_off(home):
     await eventually(lambda: not keeper.pid_file(home / "cluster"), "it has ended")
 
 
+@pytest.mark.slow
 async def test_a_database_that_is_down_for_a_while_is_waited_for(tmp_path, short_folder, embedded_broker, erp):
     folder = short_folder / "data"
     async with postgres(folder) as url:
