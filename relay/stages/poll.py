@@ -6,7 +6,7 @@ A crash between pages resumes at the last stored cursor; a page read twice makes
 """
 
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -24,9 +24,11 @@ from relay.stages.observe import observed
 log = structlog.get_logger()
 
 MOST_NOTICES = 20
+MOST_MET = 10_000
+"""Rejected records remembered per connection, so that each is told once while a worker runs."""
 RECONNECT = (
     "Check in the ERP that this user exists, may log in to its API and has this password; then `relay connections "
-    "resume`. For another user or password, add the connection anew"
+    "resume`. For another user or password: `relay connections reconnect`"
 )
 
 
@@ -53,6 +55,7 @@ class Poll:
     cursor: Cursor | None = field(init=False)
     synced: bool = field(init=False)
     failures: int = field(init=False)
+    _met: set[str] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
         self.cursor, self.synced, self.failures = (
@@ -93,9 +96,10 @@ class Poll:
         first = ChangeKind.CREATED if self.synced else ChangeKind.SNAPSHOT
         before = await self.store.snapshots(self.connection.id, [order.remote_id for order in page.orders])
         snapshots, entries = observed(self.connection, page.orders, before, now=self.clock(), first=first)
-        letters = [self._letter(rejected) for rejected in page.rejected]
+        letters = self._new_letters(page.rejected)
         await self.store.save_page(self.lease, self.connection, snapshots, [*entries, *letters], page.cursor)
         self.cursor = page.cursor
+        self._tell(letters)
         metrics.EVENTS_MADE.inc(len(entries))
         metrics.RECORDS_REJECTED.inc(len(letters))
         if entries or letters:
@@ -121,11 +125,23 @@ class Poll:
             wait = timedelta(seconds=max(wait.total_seconds(), asked))
         return wait
 
+    def _new_letters(self, rejected: Iterable[Rejected]) -> list[OutboxEntry]:
+        """Letters for what was not met before: an ERP that is read whole shows the same junk in every pass."""
+        return [letter for each in rejected if (letter := self._letter(each)).event_id not in self._met]
+
+    def _tell(self, letters: Sequence[OutboxEntry]) -> None:
+        if len(self._met) > MOST_MET:
+            self._met.clear()
+        for letter in letters:
+            self._met.add(letter.event_id)
+            log.warning(
+                "record.rejected", connection=self.connection.id, remote_id=letter.remote_id, problem=letter.problem
+            )
+
     def _letter(self, rejected: Rejected) -> OutboxEntry:
         remote_id, place, reason = map(_encodable, (rejected.remote_id, rejected.field, rejected.reason))
         seed = f"{self.connection.id}\n{remote_id}\n{place}\n{reason}\n"
         digest = hashlib.sha256(seed.encode(errors="replace") + rejected.raw).hexdigest()
-        log.warning("record.rejected", connection=self.connection.id, remote_id=remote_id, field=place, reason=reason)
         return OutboxEntry(
             # Derived from the record: a pass that meets the same junk again writes no second letter.
             event_id=f"rej_{digest[:32]}",

@@ -41,7 +41,10 @@ def open_sealed(key: bytes, sealed: bytes, aad: bytes) -> bytes:
     try:
         return _cipher(key).decrypt(nonce, ciphertext, VERSION + aad)
     except InvalidTag:
-        raise KeyTrouble("it was changed, moved from another row, or sealed with another key") from None
+        raise KeyTrouble(
+            "it was changed, moved from another row, or sealed with another key; restore the row or the master key, "
+            "or give the secret again"
+        ) from None
 
 
 def bound_to(*parts: str) -> bytes:

@@ -103,6 +103,31 @@ def test_a_rejected_record_is_one_dead_letter_with_its_bytes_and_its_neighbours_
     assert world.told() == ["created", "created"]
 
 
+def test_junk_that_every_pass_shows_is_told_once_and_again_only_when_it_was_not_stored():
+    world = World()
+    stage = poll(world, *[[page(rejected=(JUNK,))]] * 3)
+    world.away = True
+    with capture_logs() as logs:
+        with pytest.raises(Unavailable):
+            run(stage.run_once())
+        world.away = False
+        for _ in range(2):
+            run(stage.run_once())
+    assert [line["event"] for line in logs if line["event"] == "record.rejected"] == ["record.rejected"]
+    assert len(world.outbox) == 1
+
+
+def test_what_was_told_of_junk_is_remembered_within_bounds(monkeypatch):
+    monkeypatch.setattr("relay.stages.poll.MOST_MET", 1)
+    world, other = World(), Rejected("9", "C7_NUM", "no number", b"9")
+    stage = poll(world, *[[page(rejected=(JUNK, other))]] * 2, [page(rejected=(JUNK,))])
+    with capture_logs() as logs:
+        for _ in range(3):
+            run(stage.run_once())
+    assert [line["event"] for line in logs].count("record.rejected") == 3
+    assert len(world.outbox) == 2
+
+
 def test_a_page_of_junk_only_rings_for_its_letters():
     polled(World(), page(rejected=(JUNK,)))
     assert poll.rung == 1
