@@ -100,7 +100,6 @@ async def opened(url: str, *, connections: int = 10) -> AsyncIterator[Database]:
             min_size=1,
             max_size=connections,
             init=_prepare,
-            reset=_left_as_it_is,
             command_timeout=60,
             timeout=CONNECT_SECONDS,
         )
@@ -161,9 +160,3 @@ async def _prepare(connection: asyncpg.Connection) -> None:
     await connection.set_type_codec(
         "json", schema="pg_catalog", encoder=lambda v: orjson.dumps(v).decode(), decoder=orjson.loads
     )
-    # A plan that was made while the tables were empty would be kept when they are full, and read them whole.
-    await connection.execute("SET plan_cache_mode = force_custom_plan")
-
-
-async def _left_as_it_is(connection: asyncpg.Connection) -> None:
-    """Nothing here changes a session; asyncpg ends its transaction. Its own reset is a round trip each time."""
