@@ -116,7 +116,7 @@ class Control:
         subject: Connection = (await self.registry.connection(name)).subject
         connector = given.connector_named(self.kinds, subject.connector)
         checked = given.credentials_given(connector, credentials)
-        settings = connector.settings.model_validate(subject.settings)
+        settings = given.settings_given(connector, subject.settings)
         vault = self.vault()
         look = await first_look(connector, settings, checked) if check else None
         place = Place(subject.customer_id, subject.id, Purpose.CREDENTIALS)
@@ -131,13 +131,14 @@ class Control:
         return seen
 
     async def capabilities(self, name: str) -> Capabilities:
-        """The field mapping of a connection; its ERP is not asked. Raises NotFound, KeyTrouble."""
+        """The field mapping of a connection; its ERP is not asked. Raises NotFound, UserError, KeyTrouble."""
         subject: Connection = (await self.registry.connection(name)).subject
         connector = given.connector_named(self.kinds, subject.connector)
         place = Place(subject.customer_id, subject.id, Purpose.CREDENTIALS)
         secret = self.vault().open(await self.registry.customer_key(subject.customer_id), place, subject.sealed)
-        settings = connector.settings.model_validate(subject.settings)
-        credentials = connector.credentials.model_validate(orjson.loads(secret))
+        # Stored by an earlier version, perhaps: what this one does not take is named, and no value with it.
+        settings = given.settings_given(connector, subject.settings)
+        credentials = given.credentials_given(connector, orjson.loads(secret))
         async with unconnected(connector, settings, credentials) as built:
             return built.capabilities()
 

@@ -124,9 +124,9 @@ class LineStatus(StrEnum):
 
 
 class Value(BaseModel):
-    """A frozen part of the model."""
+    """A frozen part of the model. Its errors quote nothing: tracebacks reach the log, payloads must not."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class Named(Value):

@@ -128,7 +128,7 @@ class ProtheusSettings(BaseModel):
 class ProtheusCredentials(BaseModel):
     """The ERP user that relay logs in as."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     username: Annotated[str, StringConstraints(min_length=1, max_length=100)]
     password: SecretStr = Field(min_length=1)

@@ -66,7 +66,7 @@ class TrytonSettings(BaseModel):
 class TrytonCredentials(BaseModel):
     """A Tryton user with a password; the group Purchase is enough."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     username: Annotated[str, Field(min_length=1, max_length=200)]
     password: SecretStr

@@ -1,0 +1,62 @@
+"""Operations on what an earlier version stored: what cannot be used is named, and nothing secret with it."""
+
+import os
+
+import orjson
+import pytest
+
+from relay.connectors import CONNECTORS
+from relay.control import Control
+from relay.domain.connections import Connection, ConnectionId, CustomerId
+from relay.domain.errors import UserError
+from relay.store.registry import Sighting
+from relay.vault import Keyring, Place, Purpose, Vault
+
+CANARY = "canary-5b2e"
+SETTINGS = {"url": "https://erp.example/rest", "tenant": "T1,01"}
+VAULT = Vault(Keyring(current="k1", keys={"k1": os.urandom(32)}))
+
+
+class Kept:
+    """A registry of one connection, as it was stored."""
+
+    def __init__(self, settings, credentials):
+        self.key = VAULT.new_customer_key("acme")
+        sealed = VAULT.seal(self.key, Place("acme", "con_1", Purpose.CREDENTIALS), orjson.dumps(credentials))
+        self.subject = Connection(ConnectionId("con_1"), CustomerId("acme"), "erp", "protheus", settings, sealed=sealed)
+
+    async def connection(self, _name):
+        return Sighting(self.subject, None, {})
+
+    async def customer_key(self, _customer_id):
+        return self.key
+
+
+def control(settings, credentials):
+    return Control(Kept(settings, credentials), lambda: VAULT, CONNECTORS)
+
+
+async def test_the_mapping_of_a_connection_is_shown_without_asking_its_erp():
+    shown = await control(SETTINGS, {"username": "u", "password": CANARY}).capabilities("erp")
+    assert shown.connector == "protheus"
+
+
+@pytest.mark.parametrize(
+    ("settings", "credentials", "says"),
+    [
+        (SETTINGS, {"password": CANARY}, "username is missing"),
+        (SETTINGS, {"username": "u", "password": CANARY, "otp": CANARY}, "1 unknown field"),
+        ({**SETTINGS, "gone": CANARY}, {"username": "u", "password": CANARY}, "gone is not known"),
+    ],
+)
+async def test_what_an_earlier_version_stored_is_refused_by_name_and_shows_no_secret(settings, credentials, says):
+    with pytest.raises(UserError, match=says) as refused:
+        await control(settings, credentials).capabilities("erp")
+    assert CANARY not in str(refused.value)
+
+
+@pytest.mark.parametrize("kind", CONNECTORS.values(), ids=lambda kind: kind.name)
+def test_credentials_that_do_not_fit_are_not_quoted_in_the_error(kind):
+    with pytest.raises(ValueError, match="username") as refused:
+        kind.credentials.model_validate({"password": CANARY, "more": CANARY})
+    assert CANARY not in str(refused.value)
