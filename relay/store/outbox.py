@@ -48,7 +48,7 @@ PUBLISHED = """
 """
 REFUSED = """
     UPDATE outbox SET state = 'published', published_at = now(), publishes = publishes + 1, problem = $2
-    WHERE position = $1
+    WHERE position = $1 AND state <> 'relayed'
 """
 TOLD = """
     SELECT position, event_id, customer_id, connection_id, remote_id, sequence, type

@@ -227,6 +227,15 @@ async def test_an_event_that_the_broker_refuses_leaves_one_dead_letter_and_can_s
     assert (await world.admissions.admit(told)).deliveries == 1
 
 
+async def test_an_event_that_came_back_before_its_state_was_refused_stays_relayed(world, erp):
+    told = await world.tell(erp, "p1")
+    (row,) = await world.outbox.to_publish(erp.lease, 10)
+    await world.admissions.admit(told)
+    letter = OutboxEntry("ref_1", "dead-letters", "p1", 1, "too_large", NOW, b"note", "too large")
+    await world.outbox.save_refused(erp.lease, row, letter)
+    assert await world.states("outbox") == ["relayed", "pending"]
+
+
 # Admission
 
 
