@@ -71,10 +71,12 @@ def _view(book: Book) -> Group:
 
 
 def _trips(book: Book) -> Table:
-    table = Table(expand=True, title="Latest changes", title_justify="left")
+    arrived = [trip for trip in book.trips if trip.event in book.webhook_times]
+    title = f"Latest changes ({len(book.trips) - len(arrived)} on their way)"
+    table = Table(expand=True, title=title, title_justify="left")
     for name in ("order", "change in the ERP", "on the topic after", "verified webhook after"):
         table.add_column(name)
-    for trip in book.trips[-SHOWN_TRIPS:]:
+    for trip in arrived[-SHOWN_TRIPS:]:
         table.add_row(trip.number, trip.name, _after(trip, book.topic_times), _after(trip, book.webhook_times))
     return table
 

@@ -29,6 +29,8 @@ from relay.domain.signing import parse_secret
 from relay.settings import Http, Kafka, Settings
 
 POLL_EVERY = timedelta(milliseconds=500)
+SPREAD = 5.0
+"""Seconds over which lives begin, so that there is something to watch."""
 PATIENCE = 60.0
 """Seconds that one change may take to become a webhook before the demo gives up."""
 
@@ -151,10 +153,12 @@ async def _live(erp: Theatre, connection_id: str, plan: Plan, book: Book) -> Non
     dice = random.Random(plan.dice)
     async with asyncio.TaskGroup() as lives:
         for _ in range(erp.at_once):
-            lives.create_task(_tell(erp.story(random.Random(dice.random())), connection_id, book))
+            story = erp.story(random.Random(dice.random()))
+            lives.create_task(_tell(story, dice.random() * SPREAD, connection_id, book))
 
 
-async def _tell(story: Story, connection_id: str, book: Book) -> None:
+async def _tell(story: Story, delay: float, connection_id: str, book: Book) -> None:
+    await asyncio.sleep(delay)
     for sequence, step in enumerate(story.steps(), 1):
         await _do(story, step, sequence, connection_id, book)
 
