@@ -1,8 +1,13 @@
 """Retention: what has been told, delivered or given up is forgotten after a while, in small bites."""
 
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from relay.store.database import Database
+
+if TYPE_CHECKING:
+    import asyncpg
+    from asyncpg.pool import PoolConnectionProxy
 
 BITE = 2000
 """Events per transaction: short enough never to be felt by who publishes or delivers."""
@@ -26,6 +31,8 @@ class RetentionStore:
 
     async def forget(self) -> int:
         """Forget one bite of old events with their deliveries and attempts; how many. What still waits is kept."""
-        async with self._database.session() as connection:
-            status = await connection.execute(FORGET, self._keep, BITE)
-        return int(status.rpartition(" ")[2])
+
+        async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> str:
+            return await connection.execute(FORGET, self._keep, BITE)
+
+        return int((await self._database.transact(work)).rpartition(" ")[2])
