@@ -22,6 +22,8 @@ from relay.ports import Pace
 LARGEST_BODY: Final = 64 * 1024 * 1024
 
 _RETRY_AFTER: Final = "retry-after"
+_OF_THE_ENCODED: Final = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
+"""Headers that do not fit a body once it is decoded."""
 
 
 class PoliteTransport(httpx.AsyncBaseTransport):
@@ -92,22 +94,21 @@ class PoliteTransport(httpx.AsyncBaseTransport):
         reply = await self._inner.handle_async_request(request)
         try:
             body = bytearray()
-            assert isinstance(reply.stream, httpx.AsyncByteStream)
-            async for part in reply.stream:
+            # Decoded here: a body that lies about its encoding fails as ours, and a small one may unpack to gigabytes.
+            async for part in reply.aiter_bytes():
                 body += part
                 if len(body) > LARGEST_BODY:
                     raise UnexpectedReply(f"{_place(request)} sent more than {LARGEST_BODY} bytes")
         finally:
             await reply.aclose()
-        whole = httpx.Response(
+        headers = [(name, value) for name, value in reply.headers.raw if name.lower() not in _OF_THE_ENCODED]
+        return httpx.Response(
             reply.status_code,
-            headers=reply.headers,
+            headers=headers,
             stream=httpx.ByteStream(bytes(body)),
             request=request,
             extensions=reply.extensions,
         )
-        await whole.aread()  # decoded here, so that a body that lies about its encoding fails as ours
-        return whole
 
 
 def polite_client(pace: Pace) -> httpx.AsyncClient:

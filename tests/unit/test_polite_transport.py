@@ -1,6 +1,7 @@
 """The transport that all calls to an ERP go through: paced, few at once, reads retried, failures in our own words."""
 
 import asyncio
+import gzip
 
 import httpx
 import pytest
@@ -9,7 +10,7 @@ from relay.demo.protheus_http import QUERY_PATH, Options, simulated_protheus
 from relay.domain.errors import Unavailable, UnexpectedReply
 from relay.domain.pace import READING
 from relay.ports import Pace
-from relay.wire.erp import PoliteTransport, polite_client
+from relay.wire.erp import LARGEST_BODY, PoliteTransport, polite_client
 
 QUICK = Pace(per_second=1000, burst=1000, at_once=3, timeout=5)
 
@@ -127,6 +128,36 @@ async def test_a_body_that_lies_about_its_encoding_is_unexpected():
     async with httpx.AsyncClient(transport=PoliteTransport(Plain(), QUICK)) as erp:
         with pytest.raises(UnexpectedReply):
             await erp.get("https://erp.example/")
+
+
+def replying(body, **headers):
+    """A client of an ERP that gives this body, in pieces of 64 KB as a socket does."""
+
+    class Pieces(httpx.AsyncByteStream):
+        async def __aiter__(self):
+            for start in range(0, len(body), 65536):
+                yield body[start : start + 65536]
+
+    class Erp(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, _request):
+            return httpx.Response(200, headers=headers, stream=Pieces())
+
+    return httpx.AsyncClient(transport=PoliteTransport(Erp(), QUICK))
+
+
+async def test_a_packed_body_is_unpacked_once():
+    async with replying(gzip.compress(b'{"items": []}'), **{"Content-Encoding": "gzip", "Content-Type": "x/y"}) as erp:
+        reply = await erp.get("https://erp.example/")
+    assert (reply.content, reply.headers["content-type"]) == (b'{"items": []}', "x/y")
+
+
+@pytest.mark.parametrize("packed", [True, False])
+async def test_a_body_that_is_too_large_once_unpacked_is_unexpected(packed):
+    body = bytes(LARGEST_BODY + 1)
+    headers = {"Content-Encoding": "gzip"} if packed else {}
+    async with replying(gzip.compress(body, 1) if packed else body, **headers) as erp:
+        with pytest.raises(UnexpectedReply, match=r"erp\.example/ sent more than"):
+            await erp.get("https://erp.example/?token=canary")
 
 
 @pytest.mark.parametrize("fault", ["short", "reset"])
