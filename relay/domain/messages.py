@@ -36,8 +36,6 @@ class Reason(StrEnum):
     """An event type that nobody here handles."""
     UNKNOWN_EVENT = "unknown_event"
     """A change event that relay did not make: nothing is known of its purchase order."""
-    INVALID_DATA = "invalid_data"
-    """The data does not fit the schema of its type."""
     TOO_LARGE = "too_large"
     """Bigger than the topic takes."""
     REFUSED_BY_BROKER = "refused_by_broker"

@@ -106,8 +106,6 @@ class Capabilities:
     idempotent_producer: bool
     """Retries inside the producer make no duplicates."""
     partitions_can_grow: bool
-    honours_retention: bool
-    """Retention and compaction really happen; else whoever runs the broker must see to it."""
     session_timeout_ms: int
     """For consumers. Brokers without the full protocol make a joining member wait half of it."""
 
@@ -160,7 +158,6 @@ def capabilities_of(versions: dict[int, tuple[int, int]]) -> Capabilities:
     return Capabilities(
         idempotent_producer=whole and numbers_producers,
         partitions_can_grow=CREATE_PARTITIONS in versions,
-        honours_retention=whole,
         session_timeout_ms=SESSION_MS if whole else EMBEDDED_SESSION_MS,
     )
 

@@ -30,9 +30,7 @@ from relay.wire.kafka_publisher import Publisher
 from relay.wire.kafka_topics import plans
 
 WHOLE = {22: (0, 5), 23: (2, 4), 37: (0, 3)}
-PLAIN = Capabilities(
-    idempotent_producer=False, partitions_can_grow=False, honours_retention=False, session_timeout_ms=6000
-)
+PLAIN = Capabilities(idempotent_producer=False, partitions_can_grow=False, session_timeout_ms=6000)
 MESSAGE = Message("t", b"k", b"v")
 
 
@@ -86,7 +84,7 @@ def test_three_replicas_ask_for_two_in_sync(replication, least):
 
 def test_a_broker_with_the_whole_protocol_gets_an_idempotent_producer():
     assert capabilities_of(WHOLE) == Capabilities(
-        idempotent_producer=True, partitions_can_grow=True, honours_retention=True, session_timeout_ms=30_000
+        idempotent_producer=True, partitions_can_grow=True, session_timeout_ms=30_000
     )
 
 
@@ -94,7 +92,6 @@ def test_a_broker_with_the_whole_protocol_gets_an_idempotent_producer():
 def test_a_broker_without_one_of_the_telling_apis_is_asked_for_less(absent):
     found = capabilities_of({key: versions for key, versions in WHOLE.items() if key != absent})
     assert not found.idempotent_producer
-    assert not found.honours_retention
     assert found.session_timeout_ms == 6_000
 
 

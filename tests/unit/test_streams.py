@@ -57,9 +57,7 @@ def record(offset, value=b"{}", headers=(), partition=0):
 
 async def consumed(gate, *records, trouble=None):
     consumer = Consumer(trouble=trouble)
-    capabilities = Capabilities(
-        idempotent_producer=True, partitions_can_grow=True, honours_retention=True, session_timeout_ms=6000
-    )
+    capabilities = Capabilities(idempotent_producer=True, partitions_can_grow=True, session_timeout_ms=6000)
     broker = consuming(KafkaAccess("localhost:9092"), capabilities, TOPICS, gate, pause=0)
     async with TestKafkaBroker(broker):
         [subscriber] = broker.subscribers
