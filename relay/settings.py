@@ -56,7 +56,7 @@ class Database(Room):
 
 
 class Kafka(Room):
-    """The broker that events go to and commands come from."""
+    """The broker that events go to and come back from."""
 
     bootstrap: str | None = Field(None, description="host:port, comma separated; unset: the embedded broker.")
     prefix: str = Field("relay", pattern=r"^[A-Za-z0-9._-]{1,80}$", description="First part of every topic name.")
@@ -100,7 +100,7 @@ class Deliver(Room):
     deadline: Span = Field(timedelta(seconds=15), description="One attempt, from resolving the name to the last byte.")
     connect: Span = Field(timedelta(seconds=5), description="Connecting and TLS, within the deadline.")
     at_once: int = Field(16, ge=1, le=1000, description="Attempts in flight per endpoint.")
-    allow_http: bool = Field(False, description="Allow endpoints without TLS (always allowed by `relay up` and demo).")
+    allow_http: bool = Field(False, description="Allow endpoints without TLS (always so with the embedded database).")
 
 
 class Leases(Room):
