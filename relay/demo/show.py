@@ -26,7 +26,7 @@ from relay.demo.stories import Step, Story, Theatre, protheus, real_tryton
 from relay.domain.errors import UserError
 from relay.domain.orders import order_id
 from relay.domain.signing import parse_secret
-from relay.settings import Http, Kafka, Settings
+from relay.settings import Database, Http, Kafka, Settings, Vault
 
 POLL_EVERY = timedelta(milliseconds=500)
 SPREAD = 5.0
@@ -57,7 +57,7 @@ async def run(settings: Settings, plan: Plan, book: Book, done: Callable[[dict[s
     async with AsyncExitStack() as stack:
         book.phase = "starting PostgreSQL and the broker"
         home = plan.data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="relay-demo-")))
-        settings = _settings(settings, home)
+        settings = on_its_own(settings, home)
         standing_on = await stack.enter_async_context(parts(settings))
         erp = await _erp(plan, settings.data, book, stack)
         book.seeded = erp.orders
@@ -101,10 +101,12 @@ async def _erp(plan: Plan, home: Path, book: Book, stack: AsyncExitStack) -> The
     return await stack.enter_async_context(protheus(plan.orders))
 
 
-def _settings(settings: Settings, home: Path) -> Settings:
+def on_its_own(settings: Settings, home: Path) -> Settings:
+    """The demo's settings: embedded parts and a new master key in `home`, whatever database and broker are named."""
     # Three partitions are enough to show that order holds per purchase order, not per topic.
     kafka = Kafka(prefix=settings.kafka.prefix, partitions=3)
-    return settings.model_copy(update={"data": home, "kafka": kafka, "http": Http(port=0)})
+    own = {"data": home, "database": Database(), "kafka": kafka, "vault": Vault(), "http": Http(port=0)}
+    return settings.model_copy(update=own)
 
 
 async def _connect(settings: Settings, standing_on: Parts, erp: Theatre, book: Book, stack: AsyncExitStack) -> str:
