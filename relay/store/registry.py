@@ -26,7 +26,11 @@ SET_CONNECTION = """
         version = version + 1
     WHERE id = $1
 """
-SET_CREDENTIALS = "UPDATE connections SET sealed = $2 WHERE id = $1"
+SET_CREDENTIALS = """
+    UPDATE connections SET sealed = $2, state = 'active', problem = NULL, notices = '{}', failures = 0, due_at = now(),
+        version = version + 1
+    WHERE id = $1
+"""
 ADD_ENDPOINT = """
     INSERT INTO endpoints (id, customer_id, name, url, sealed, event_types, connections, at_once, deadline)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
@@ -161,7 +165,6 @@ class Registry:
     async def set_credentials(self, connection_id: str, sealed: bytes) -> None:
         """Put new credentials in the place of the old ones, and resume."""
         await self._change(SET_CREDENTIALS, connection_id, sealed)
-        await self.set_connection(connection_id, ConnectionState.ACTIVE)
 
     async def set_endpoint(self, endpoint_id: str, state: EndpointState) -> None:
         """Enable or disable; what waits goes on waiting."""
