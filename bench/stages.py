@@ -19,6 +19,7 @@ from bench.counted import Count, CountedAdmissions, CountedDeliveries, TimedOrde
 from bench.erp import Memory, Source, history, kind, never, once, order, paced
 from bench.plan import Plan
 from bench.stand import Installation
+from relay.domain.egress import Policy
 from relay.domain.endpoints import Endpoint
 from relay.domain.signing import parse_secret, webhook_headers
 from relay.ports import Admissions, Deliveries
@@ -32,8 +33,11 @@ from relay.store.deliveries import DeliveryStore
 from relay.store.orders import OrderStore
 from relay.store.outbox import AdmitStore, OutboxStore
 from relay.streams import consuming
+from relay.wire.pinned import Dialling
 from relay.wire.webhook import WebhookSender
 
+HERE = Policy(allow_private=True)
+"""The receivers are on this machine."""
 PATIENCE = 120.0
 """Seconds that any one measurement may take before the bench gives up."""
 
@@ -48,9 +52,8 @@ async def bare(at: Installation, requests: int, at_once: int) -> Timed:
     headers = webhook_headers([parse_secret(at.stand.sink.secret)], delivery, int(utc_now().timestamp()))
     endpoint = at.endpoints[0].subject
     assert isinstance(endpoint, Endpoint)
-    sender = WebhookSender(
-        endpoint.url, deadline=endpoint.deadline, connect_timeout=at.stand.settings.deliver.connect, at_once=at_once
-    )
+    dialling = Dialling(endpoint.deadline, at.stand.settings.deliver.connect, at_once, HERE)
+    sender = WebhookSender(endpoint.url, dialling)
     left = iter(range(requests))
 
     async def client() -> None:
@@ -211,7 +214,7 @@ async def _consumer(at: Installation, store: Admissions) -> AsyncIterator[KafkaB
 @asynccontextmanager
 async def _endpoints(at: Installation, deliveries: Deliveries) -> AsyncIterator[None]:
     """Endpoint runners and the line that wakes them; a runner that dies ends the block."""
-    parts = EndpointParts(at.opener, deliveries, at.stand.settings.deliver.connect)
+    parts = EndpointParts(at.opener, deliveries, at.stand.settings.deliver.connect, HERE)
     runners = {each.lease.subject: EndpointRunner(each, parts) for each in at.endpoints}
 
     def ring(subjects: str) -> None:

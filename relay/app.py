@@ -19,6 +19,7 @@ from faststream.kafka import KafkaBroker
 from relay.api.app import application, served
 from relay.connectors import CONNECTORS
 from relay.control import Control
+from relay.domain.egress import Policy, networks, ports
 from relay.domain.errors import KeyTrouble, Unavailable, UserError
 from relay.embedded import broker, postgres
 from relay.ports import Claimed
@@ -115,7 +116,18 @@ async def wired_control(settings: Settings, url: str) -> AsyncIterator[Control]:
         Unavailable: the database does not answer.
     """
     async with opened(url, connections=2) as database:
-        yield Control(Registry(database), lambda: Vault(keyring(settings)), CONNECTORS)
+        yield Control(Registry(database), lambda: Vault(keyring(settings)), CONNECTORS, egress(settings))
+
+
+def egress(settings: Settings) -> Policy:
+    """Where webhooks may go. Without a database of one's own this is a laptop, and the receivers are on it, too."""
+    given = settings.egress
+    return Policy(
+        allow=networks(given.allow),
+        deny=networks(given.deny),
+        ports=ports(given.ports),
+        allow_private=given.private or settings.database.url is None,
+    )
 
 
 def kafka_access(settings: Settings, bootstrap: str) -> KafkaAccess:
@@ -260,7 +272,7 @@ def _wired(settings: Settings, wires: Wires, standing_on: Parts, health: str) ->
         doubt=Doubt(settings.poll.missing_passes, settings.poll.missing_share),
         republish=settings.kafka.stale_after,
     )
-    endpoints = EndpointParts(opener, DeliveryStore(wires.database), settings.deliver.connect)
+    endpoints = EndpointParts(opener, DeliveryStore(wires.database), settings.deliver.connect, egress(settings))
     owner = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
 
     def connection_runner(claimed: Claimed) -> ConnectionRunner:

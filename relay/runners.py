@@ -17,9 +17,11 @@ import structlog
 from pydantic import ValidationError
 
 from relay.domain.connections import Connection, ConnectionState, Polled
+from relay.domain.egress import Policy
 from relay.domain.endpoints import Endpoint
 from relay.domain.errors import Transient, UserError
-from relay.domain.signing import parse_secret
+from relay.domain.rotation import read, signing_keys
+from relay.domain.signing import EndingKey, SigningKey
 from relay.ports import (
     Admissions,
     Claimed,
@@ -38,6 +40,7 @@ from relay.stages.publish import Destinations, Publish
 from relay.stages.reconcile import Doubt, Reconcile
 from relay.vault.vault import Place, Purpose, Vault
 from relay.wire.erp import polite_client
+from relay.wire.pinned import Dialling
 from relay.wire.webhook import WebhookSender
 
 log = structlog.get_logger()
@@ -211,6 +214,7 @@ class EndpointParts:
     opener: Opener
     deliveries: Deliveries
     connect_timeout: timedelta
+    egress: Policy = field(default_factory=Policy)
     clock: Clock = utc_now
     dice: Dice = random.random
 
@@ -248,9 +252,8 @@ class EndpointRunner:
             await parts.deliveries.save_problem(lease, str(error))
             raise
         await parts.deliveries.save_problem(lease, None)
-        sender = WebhookSender(
-            endpoint.url, deadline=endpoint.deadline, connect_timeout=parts.connect_timeout, at_once=endpoint.at_once
-        )
+        dialling = Dialling(endpoint.deadline, parts.connect_timeout, endpoint.at_once, parts.egress)
+        sender = WebhookSender(endpoint.url, dialling)
         try:
             self._deliver = Deliver(endpoint, lease, secrets, sender, parts.deliveries, parts.clock, parts.dice)
             if not self._stopped:
@@ -258,8 +261,8 @@ class EndpointRunner:
         finally:
             await sender.close()
 
-    async def _secrets(self, endpoint: Endpoint) -> list[bytes]:
+    async def _secrets(self, endpoint: Endpoint) -> list[SigningKey | EndingKey]:
         opened = await self.parts.opener.open(
             endpoint.customer_id, endpoint.id, Purpose.SIGNING_SECRET, endpoint.sealed
         )
-        return [parse_secret(secret) for secret in opened.decode().split()]
+        return signing_keys(read(opened), int(self.parts.clock().timestamp()))

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from relay.domain.egress import networks, ports
 from relay.domain.errors import UserError
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -103,6 +104,31 @@ class Deliver(Room):
     allow_http: bool = Field(False, description="Allow endpoints without TLS (always so with the embedded database).")
 
 
+def _networks(value: str) -> str:
+    networks(value)
+    return value
+
+
+def _ports(value: str) -> str:
+    ports(value)
+    return value
+
+
+Networks = Annotated[str, AfterValidator(_networks)]
+Ports = Annotated[str, AfterValidator(_ports)]
+
+
+class Egress(Room):
+    """Which addresses webhooks may be sent to. Special ones (private, loopback, metadata and so on) are refused."""
+
+    allow: Networks = Field("", description="Networks that may be called all the same: CIDR, comma separated.")
+    deny: Networks = Field("", description="Networks that may never be called; wins over everything else.")
+    ports: Ports = Field("", description="The only ports that may be called, comma separated; empty: any.")
+    private: bool = Field(
+        False, description="Allow private networks and this machine (always allowed by `relay up` and demo)."
+    )
+
+
 class Leases(Room):
     """How workers share the work."""
 
@@ -139,6 +165,7 @@ class Settings(BaseSettings):
     vault: Vault = Vault()
     poll: Poll = Poll()
     deliver: Deliver = Deliver()
+    egress: Egress = Egress()
     leases: Leases = Leases()
     http: Http = Http()
     log: Log = Log()

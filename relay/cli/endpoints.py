@@ -1,7 +1,7 @@
 """`relay endpoints`: who is told, and where."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -13,11 +13,17 @@ from relay.cli.options import AsJson, Customer, Data, Name, span
 from relay.cli.running import settings_for_command, with_control
 from relay.cli.shown import details, document, line, note, table
 from relay.domain.errors import AlreadyThere, UserError
+from relay.domain.rotation import Signing
 
 if TYPE_CHECKING:
-    from relay.control import EndpointView
+    from relay.control import EndpointAdded, EndpointView, KeyView, SecretRotated
 
 app = typer.Typer(help="URLs that webhooks are sent to.", no_args_is_help=True)
+
+SecretFile = Annotated[
+    Path | None,
+    typer.Option(help="Write what the receiver verifies with here, mode 0600, instead of showing the secret."),
+]
 
 
 @app.command("add")
@@ -41,13 +47,17 @@ def add(  # noqa: PLR0913 - one per option
         timedelta | None,
         typer.Option(parser=span, help="For one attempt (default: RELAY_DELIVER__DEADLINE, or 15s).", metavar="SPAN"),
     ] = None,
-    secret_file: Annotated[
-        Path | None, typer.Option(help="Write the signing secret here, mode 0600, instead of showing it.")
-    ] = None,
+    signing: Annotated[
+        Signing, typer.Option(help="Sign with a shared secret, a key pair (the receiver gets the public key), or both.")
+    ] = Signing.HMAC,
+    secret_file: SecretFile = None,
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add an endpoint. Its signing secret is shown once, here: the receiver needs it to verify webhooks."""
+    """Add an endpoint. Its signing secret is shown once, here: the receiver needs it to verify webhooks.
+
+    With ed25519 there is no secret to hand over: the receiver verifies with the public key.
+    """
     settings = settings_for_command(data)
     with _private(secret_file) as file:
         added = with_control(
@@ -62,18 +72,15 @@ def add(  # noqa: PLR0913 - one per option
                 deadline=settings.deliver.deadline if deadline is None else deadline,
                 # Without a database of one's own this is a laptop, where receivers have no certificates.
                 allow_http=settings.deliver.allow_http or settings.database.url is None,
+                signing=signing,
             ),
         )
-        if file:
-            file.write(f"{added.secret}\n")
+        _hand_over(added, file)
     if as_json:
         document({**added.model_dump(mode="json", exclude={"secret"} if secret_file else None)})
         return
     line(f"added {added.endpoint.customer}/{added.endpoint.name} ({added.endpoint.id})")
-    if secret_file is None:
-        line(f"signing secret, shown only now: {added.secret}")
-    else:
-        line(f"signing secret written to {secret_file}")
+    _tell_keys(added, secret_file)
     for each in added.notices:
         note(f"note: {each}")
 
@@ -110,6 +117,48 @@ def disable(name: Name, *, data: Data = None, as_json: AsJson = False) -> None:
     _tell(with_control(data, lambda control: control.disable_endpoint(name)), as_json=as_json)
 
 
+@app.command("rotate")
+def rotate(  # noqa: PLR0913 - one per option
+    name: Name,
+    *,
+    overlap: Annotated[
+        timedelta,
+        typer.Option(
+            parser=span, help="How long the old secret signs, too; 0s ends it now.", metavar="SPAN", show_default="24h"
+        ),
+    ] = timedelta(hours=24),
+    signing: Annotated[
+        Signing | None, typer.Option(help="Sign with this from now on (default: as before).", show_default=False)
+    ] = None,
+    secret_file: SecretFile = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Give an endpoint a new signing secret, beside the old one until the overlap is over.
+
+    Webhooks are signed with both meanwhile: give the new one to the receiver before the old one ends.
+    """
+    with _private(secret_file) as file:
+        done = with_control(data, lambda control: control.rotate_secret(name, overlap=overlap, signing=signing))
+        _hand_over(done, file)
+    if as_json:
+        document({**done.model_dump(mode="json", exclude={"secret"} if secret_file else None)})
+        return
+    line(f"rotated {done.endpoint.customer}/{done.endpoint.name} ({done.endpoint.id})")
+    _tell_keys(done, secret_file)
+    _tell_live(done.keys)
+
+
+@app.command("keys")
+def keys(name: Name, *, data: Data = None, as_json: AsJson = False) -> None:
+    """Show what an endpoint's webhooks are signed with, when each secret ends, and the public keys; never a secret."""
+    found = with_control(data, lambda control: control.endpoint_keys(name))
+    if as_json:
+        document(found)
+    else:
+        _tell_live(found)
+
+
 @app.command("remove")
 def remove(
     name: Name,
@@ -137,6 +186,28 @@ def _tell(endpoint: "EndpointView", *, as_json: bool) -> None:
     values = endpoint.model_dump() | {"event_types": endpoint.event_types or "all"}
     values |= {"connections": endpoint.connections or "all"}
     details({name.replace("_", " "): value for name, value in values.items()})
+
+
+def _hand_over(made: "EndpointAdded | SecretRotated", file: IO[str] | None) -> None:
+    if file:
+        file.writelines(f"{each}\n" for each in made.for_receiver)
+
+
+def _tell_keys(made: "EndpointAdded | SecretRotated", secret_file: Path | None) -> None:
+    if made.secret and secret_file is None:
+        line(f"signing secret, shown only now: {made.secret}")
+    if made.public_key:
+        line(f"public key for the receiver: {made.public_key}")
+    if secret_file is not None:
+        line(f"{'signing secret' if made.secret else 'public key'} written to {secret_file}")
+
+
+def _tell_live(live: Sequence["KeyView"]) -> None:
+    table(
+        ("signing", "ends", "public key"),
+        [(each.signing, each.until or "never", each.public_key) for each in live],
+        empty="no signing secrets",
+    )
 
 
 @contextmanager

@@ -54,11 +54,13 @@ def signing_secrets_of(file: Path | None, variable: str, environment: Mapping[st
     elif variable in environment:
         found = environment[variable].split()
     elif sys.stdin.isatty():
-        found = [typer.prompt("signing secret (whsec_...)", hide_input=True, err=True).strip()]
+        found = [typer.prompt("signing secret (whsec_... or whpk_...)", hide_input=True, err=True).strip()]
     else:
         raise UserError(f"no terminal to ask for the signing secret: give --secret-file FILE or set {variable}")
     if not found:
-        raise UserError("there is no signing secret: give the whsec_... that `relay endpoints add` has shown")
+        raise UserError(
+            "there is no signing secret: give the whsec_... or whpk_... that `relay endpoints add` has shown"
+        )
     return found
 
 

@@ -15,7 +15,7 @@ from relay.cli.options import AsJson
 from relay.cli.running import run, settings_for_command, stopping
 from relay.cli.shown import document_line, line, note
 from relay.demo.receiver import Received, Receiver, Tally, receiver
-from relay.domain.signing import parse_secret
+from relay.domain.signing import VerifyingKey, verifying_key
 
 VARIABLE = "RELAY_LISTEN_SECRET"
 SHOWN_CHANGES = 6
@@ -28,7 +28,7 @@ def listen(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     secret_file: Annotated[
         Path | None,
-        typer.Option(help=f"File with the signing secret; without it {VARIABLE} is read, or it is asked for."),
+        typer.Option(help=f"File with whsec_... or whpk_... keys; without it {VARIABLE} is read, or it is asked for."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -39,11 +39,11 @@ def listen(
     from relay.cli.given import signing_secrets_of
 
     settings_for_command(None)
-    secrets = [parse_secret(each) for each in signing_secrets_of(secret_file, VARIABLE, os.environ)]
+    secrets = [verifying_key(each) for each in signing_secrets_of(secret_file, VARIABLE, os.environ)]
     run(_listen(secrets, host, port, as_json=as_json))
 
 
-async def _listen(secrets: list[bytes], host: str, port: int, *, as_json: bool) -> None:
+async def _listen(secrets: list[VerifyingKey], host: str, port: int, *, as_json: bool) -> None:
     async with stopping() as stop, receiver(secrets, host=host, port=port) as here:
         note(f"listening at {here.url} (Ctrl-C ends and counts)")
         printing = asyncio.create_task(_print(here, as_json=as_json))

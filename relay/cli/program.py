@@ -11,7 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from relay import __version__
-from relay.cli import connections, connectors, deliveries, demo, endpoints, keys, listen, processes, simulate
+from relay.cli import connections, connectors, deliveries, demo, endpoints, keys, listen, processes, simulate, verify
 from relay.cli.options import AsJson
 from relay.cli.shown import document, failure, line
 from relay.domain.errors import AlreadyThere, KeyTrouble, NotFound, RelayError, Transient, UserError, causes
@@ -55,6 +55,7 @@ app.add_typer(connections.app, name="connections")
 app.add_typer(endpoints.app, name="endpoints")
 app.add_typer(deliveries.app, name="deliveries")
 app.command("listen")(listen.listen)
+app.command("verify")(verify.verify_by_hand)
 app.command("demo")(demo.demo)
 app.command("simulate")(simulate.simulate)
 app.add_typer(keys.app, name="keys")

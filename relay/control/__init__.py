@@ -11,7 +11,9 @@ from relay.control.views import (
     EndpointAdded,
     EndpointView,
     FirstLook,
+    KeyView,
     RejectedView,
+    SecretRotated,
     View,
 )
 
@@ -26,7 +28,9 @@ __all__ = [
     "EndpointView",
     "FirstLook",
     "FormField",
+    "KeyView",
     "RejectedView",
+    "SecretRotated",
     "View",
     "connector_form",
     "connector_named",

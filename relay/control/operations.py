@@ -2,13 +2,12 @@
 
     given -> checked -> (a first look at the ERP) -> sealed -> stored -> shown
 
-Secrets come in and are sealed; only a new endpoint's signing secret goes out, once.
+Secrets come in and are sealed; only a new signing secret goes out, once.
 """
 
-import os
 import secrets
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -16,23 +15,34 @@ import orjson
 
 from relay.control import given
 from relay.control.look import first_look, unconnected
-from relay.control.views import ConnectionAdded, ConnectionView, DeliveryView, EndpointAdded, EndpointView
+from relay.control.signing import OVERLAP, EndpointSecrets, for_receiver, made, sealable
+from relay.control.views import (
+    ConnectionAdded,
+    ConnectionView,
+    DeliveryView,
+    EndpointAdded,
+    EndpointView,
+    KeyView,
+    SecretRotated,
+)
 from relay.domain.capabilities import Capabilities
 from relay.domain.connections import Connection, ConnectionId, ConnectionState, CustomerId
 from relay.domain.deliveries import DeliveryState
+from relay.domain.egress import Policy
 from relay.domain.endpoints import Endpoint, EndpointId, EndpointState
 from relay.domain.errors import AlreadyThere, NotFound, UserError
-from relay.domain.signing import new_secret
+from relay.domain.rotation import Signing
 from relay.ports import ConnectorKind
 from relay.store.registry import Registry
 from relay.vault.vault import Place, Purpose, Vault
-from relay.wire.webhook import check_url
+from relay.wire.egress import Resolver, lookup
+from relay.wire.webhook import check_host, check_url
 
-SECRET_BYTES = 32
 POLL_EVERY = timedelta(seconds=60)
 RECONCILE_EVERY = timedelta(hours=1)
 AT_ONCE = 16
 DEADLINE = timedelta(seconds=15)
+RESOLVE_WITHIN = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +52,8 @@ class Control:
     registry: Registry
     vault: Callable[[], Vault]
     kinds: Mapping[str, ConnectorKind]
+    egress: Policy = field(default_factory=Policy)
+    resolve: Resolver = lookup
 
     async def add_connection(  # noqa: PLR0913 - what a connection is made of
         self,
@@ -153,33 +165,41 @@ class Control:
         at_once: int = AT_ONCE,
         deadline: timedelta = DEADLINE,
         allow_http: bool = False,
+        signing: str = Signing.HMAC,
     ) -> EndpointAdded:
         """Add an endpoint, with its customer when that is new; its signing secret is in the answer and nowhere else.
 
+        `signing` is `hmac`, `ed25519` or `both`.
+
         Raises:
-            UserError: a name, the address, an event type or another value cannot be used.
+            UserError: a name, the address, an event type, the signing or another value cannot be used, or `egress`
+                forbids the address. A host that cannot be resolved is a notice: it may come to be.
             AlreadyThere: the customer has an endpoint of that name.
             NotFound: the customer has no such connection.
             KeyTrouble: there is no master key.
         """
         given.name_given("customer", customer)
         given.name_given("endpoint", name)
-        secret, endpoint_id = new_secret(os.urandom(SECRET_BYTES)), EndpointId(f"end_{secrets.token_hex(12)}")
+        checked_url = check_url(url, allow_http=allow_http)
+        unresolved = await check_host(checked_url, self.egress, within=RESOLVE_WITHIN, resolve=self.resolve)
+        new_secrets, endpoint_id = made(signing), EndpointId(f"end_{secrets.token_hex(12)}")
         place = Place(customer, endpoint_id, Purpose.SIGNING_SECRET)
         new = Endpoint(
             id=endpoint_id,
             customer_id=customer,
             name=name,
-            url=check_url(url, allow_http=allow_http),
+            url=checked_url,
             event_types=given.event_types_given(event_types),
             connections=tuple([await self._connection_id(customer, each) for each in connections]),
             at_once=given.at_once_given(at_once),
             deadline=given.span_given("deadline", deadline, given.SHORTEST_DEADLINE, given.LONGEST_DEADLINE),
-            sealed=await self._sealed(self.vault(), place, secret.encode()),
+            sealed=await self._sealed(self.vault(), place, sealable(new_secrets)),
         )
         await self.registry.add_endpoint(new)
         return EndpointAdded(
-            endpoint=await self.endpoint(endpoint_id), secret=secret, notices=await self._silent(customer)
+            **for_receiver(new_secrets),
+            endpoint=await self.endpoint(endpoint_id),
+            notices=(*unresolved, *await self._silent(customer)),
         )
 
     async def endpoints(self) -> list[EndpointView]:
@@ -197,6 +217,16 @@ class Control:
     async def disable_endpoint(self, name: str) -> EndpointView:
         """Send nothing more; deliveries wait. Raises NotFound."""
         return await self._set_endpoint(name, EndpointState.DISABLED)
+
+    async def rotate_secret(
+        self, name: str, *, overlap: timedelta = OVERLAP, signing: str | None = None
+    ) -> SecretRotated:
+        """A new signing secret beside the older ones, which end after `overlap`. Raises NotFound, UserError."""
+        return await EndpointSecrets(self.registry, self.vault).rotate(name, overlap, signing)
+
+    async def endpoint_keys(self, name: str) -> list[KeyView]:
+        """An endpoint's live signing secrets, without the secrets. Raises NotFound, UserError, KeyTrouble."""
+        return await EndpointSecrets(self.registry, self.vault).keys(name)
 
     async def remove_endpoint(self, name: str) -> EndpointView:
         """Remove an endpoint with its deliveries; what it was. Raises NotFound."""

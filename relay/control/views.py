@@ -4,14 +4,16 @@ Nothing secret has a field: credentials never leave the vault this way, and an a
 """
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from relay.domain.connections import Connection, ConnectionState
+from relay.domain.ed25519_keys import public_key
 from relay.domain.endpoints import Endpoint, EndpointState
+from relay.domain.rotation import LiveSecret, Signing
 from relay.ports import Rejected
 from relay.store.registry import Sighting
 
@@ -127,12 +129,49 @@ class EndpointView(View):
         )
 
 
-class EndpointAdded(View):
-    """A new endpoint with its signing secret: the only time that it is shown."""
+class ForReceiver(View):
+    """What a receiver verifies with. A secret is in the answer that made it, and is never shown again."""
+
+    secret: str | None = Field(repr=False)
+    """`whsec_...` of signing with HMAC."""
+    public_key: str | None
+    """`whpk_...` of signing with ed25519."""
+
+    @property
+    def for_receiver(self) -> tuple[str, ...]:
+        """Those of the two that there are."""
+        return tuple(each for each in (self.secret, self.public_key) if each)
+
+
+class EndpointAdded(ForReceiver):
+    """A new endpoint with what its receiver verifies with."""
 
     endpoint: EndpointView
-    secret: str = Field(repr=False)
     notices: tuple[str, ...] = ()
+
+
+class KeyView(View):
+    """A live signing secret, without the secret. `until` is None for one that has no end."""
+
+    signing: Signing
+    until: datetime | None
+    public_key: str | None
+
+    @classmethod
+    def of(cls, each: LiveSecret) -> Self:
+        """The view of an opened secret."""
+        return cls(
+            signing=each.signing,
+            until=None if each.until is None else datetime.fromtimestamp(each.until, UTC),
+            public_key=public_key(each.secret) if each.signing is Signing.ED25519 else None,
+        )
+
+
+class SecretRotated(ForReceiver):
+    """An endpoint's new secret, and all that are live now, the new ones first."""
+
+    endpoint: EndpointView
+    keys: tuple[KeyView, ...]
 
 
 class AttemptView(View):

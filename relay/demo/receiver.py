@@ -19,7 +19,7 @@ import orjson
 
 from relay.demo.listener import Connection, Reply
 from relay.domain.errors import UserError
-from relay.domain.signing import ATTEMPT, DELIVERY, ID, TIMESTAMP, TOLERANCE, SignatureRefused, verify
+from relay.domain.signing import ATTEMPT, DELIVERY, ID, TIMESTAMP, TOLERANCE, SignatureRefused, VerifyingKey, verify
 
 KEPT = 10_000
 """Receipts kept in `received` when nobody takes them out; older ones make room."""
@@ -90,7 +90,7 @@ class Tally:
 class Receiver:
     """A running receiver: its `url`, what it `received` (a queue), and the `tally`."""
 
-    def __init__(self, secrets: Sequence[bytes], answer: AnswerWith, tolerance: int) -> None:
+    def __init__(self, secrets: Sequence[VerifyingKey], answer: AnswerWith, tolerance: int) -> None:
         self.url = ""
         self.received: asyncio.Queue[Received] = asyncio.Queue()
         self.tally = Tally()
@@ -98,8 +98,8 @@ class Receiver:
         self._answer = answer
         self._tolerance = tolerance
 
-    def trust(self, secrets: Sequence[bytes]) -> None:
-        """Verify with these secrets from now on: an endpoint's secret is made after its URL is known."""
+    def trust(self, secrets: Sequence[VerifyingKey]) -> None:
+        """Verify with these keys from now on: an endpoint's secret is made after its URL is known."""
         self._secrets = tuple(secrets)
 
     def handle(self, headers: dict[str, str], body: bytes) -> Reply | Awaitable[Reply]:
@@ -148,7 +148,7 @@ def always(_: Received) -> int:
 
 @asynccontextmanager
 async def receiver(
-    secrets: Sequence[bytes],
+    secrets: Sequence[VerifyingKey],
     *,
     host: str = "127.0.0.1",
     port: int = 0,

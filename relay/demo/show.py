@@ -25,8 +25,8 @@ from relay.demo.receiver import receiver
 from relay.demo.stories import Step, Story, Theatre, protheus, real_tryton
 from relay.domain.errors import UserError
 from relay.domain.orders import order_id
-from relay.domain.signing import parse_secret
-from relay.settings import Database, Http, Kafka, Settings, Vault
+from relay.domain.signing import verifying_key
+from relay.settings import Database, Egress, Http, Kafka, Settings, Vault
 
 POLL_EVERY = timedelta(milliseconds=500)
 SPREAD = 5.0
@@ -106,6 +106,7 @@ def on_its_own(settings: Settings, home: Path) -> Settings:
     # Three partitions are enough to show that order holds per purchase order, not per topic.
     kafka = Kafka(prefix=settings.kafka.prefix, partitions=3)
     own = {"data": home, "database": Database(), "kafka": kafka, "vault": Vault(), "http": Http(port=0)}
+    own["egress"] = Egress(private=True)
     return settings.model_copy(update=own)
 
 
@@ -122,7 +123,7 @@ async def _connect(settings: Settings, standing_on: Parts, erp: Theatre, book: B
         listening = await stack.enter_async_context(receiver([]))
         book.receiver = listening
         made = await control.add_endpoint(customer="demo", name="receiver", url=listening.url, allow_http=True)
-        listening.trust([parse_secret(made.secret)])
+        listening.trust([verifying_key(each) for each in made.for_receiver])
         return added.connection.id
 
 

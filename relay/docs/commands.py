@@ -29,7 +29,7 @@ Secrets are asked for, or read from a file, standard input or the environment. N
 VALUES = {"str": "TEXT", "path": "FILE", "int range": "NUMBER", "list[str]": "TEXT"}
 MEANINGS = {
     Code.DONE: "done; `up`, `worker`, `api`, `listen` and `simulate` also when they were asked to stop",
-    Code.FAILED: "failed: the name is taken, the ERP refuses the login, a master key is missing, or a bug",
+    Code.FAILED: "failed: a name is taken, the ERP refuses the login, a master key is missing, `verify` refuses, a bug",
     Code.USAGE: "what was given cannot be used: an option, a setting, an address; the message says what to give",
     Code.UNAVAILABLE: "something needed does not answer: the database, the broker, the ERP; try again later",
     Code.NOT_FOUND: "there is no such connection, endpoint, delivery or customer",

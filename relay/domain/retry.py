@@ -41,18 +41,18 @@ def classify(answer: Answer) -> Outcome:
 
     | answer                                          | outcome   |
     |-------------------------------------------------|-----------|
-    | error "policy": our own rules forbid the address | DEAD      |
-    | any other error, also after a status            | RETRY     |
+    | any error, also after a status                  | RETRY     |
     | 2xx                                             | DELIVERED |
     | 410                                             | GONE      |
     | 501                                             | DEAD      |
     | any other status: 3xx, 4xx, 5xx                 | RETRY     |
 
-    A 2xx whose body broke off is tried again: a second webhook has the same id, a lost one never comes back. Most 4xx
-    are somebody's mistake and are mended within the schedule, so they do not cost the customer an event.
+    A 2xx whose body broke off is tried again: a second webhook has the same id, a lost one never comes back. Most 4xx,
+    and addresses that our own rules forbid (error "policy"), are somebody's mistake and are mended within the schedule,
+    so they do not cost the customer an event.
     """
     if answer.error:
-        return Outcome.DEAD if answer.error == "policy" else Outcome.RETRY
+        return Outcome.RETRY
     status = answer.status or 0
     if 200 <= status <= 299:  # noqa: PLR2004 - the class of success, RFC 9110 section 15.3
         return Outcome.DELIVERED

@@ -1,22 +1,32 @@
-"""Standard Webhooks v1: secrets, signatures and their check.
+"""Standard Webhooks v1 and v1a: secrets, signatures and their check.
 
     signed text = webhook-id "." webhook-timestamp "." body      (the body's bytes, whatever they are)
-    signature   = "v1," + base64(HMAC-SHA256(secret, signed text))
+    signature   = "v1,"  + base64(HMAC-SHA256(secret, signed text))      both sides hold whsec_...
+                | "v1a," + base64(ed25519(private key, signed text))     we hold whsk_..., receivers whpk_...
 
-Several secrets give several signatures in one header, separated by spaces: that is how a secret is replaced. Every
-fault of a webhook is a `SignatureRefused`, so a receiver can answer 401 and never fails on hostile input. Signatures
-are compared as text, because one signature has several base64 spellings and only one of them is ours.
+Several keys give several signatures in one header, separated by spaces: that is how a secret is replaced. Every fault
+of a webhook is a `SignatureRefused`, so a receiver can answer 401 and never fails on hostile input. One signature has
+several base64 spellings, and only one of them is ours.
 """
 
 import base64
-import binascii
 import hashlib
 import hmac
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from relay.domain.deliveries import Delivery
+from relay.domain.ed25519_keys import (
+    PRIVATE_PREFIX,
+    PUBLIC_PREFIX,
+    PrivateKey,
+    PublicKey,
+    exact_base64,
+    parse_private_key,
+    parse_public_key,
+)
 from relay.domain.errors import RelayError, UserError
 
 PREFIX = "whsec_"
@@ -30,10 +40,21 @@ DELIVERY, ATTEMPT = "relay-delivery", "relay-attempt"
 """Headers beside the standard's: for support, unsigned, never needed to handle a webhook."""
 
 Reason: TypeAlias = Literal["missing", "malformed", "stale", "future", "mismatch"]
+SigningKey: TypeAlias = bytes | PrivateKey
+VerifyingKey: TypeAlias = bytes | PublicKey
+"""Bytes are the key of an HMAC."""
 
 _ID = re.compile(r"[!-\-/-~]{1,256}")  # visible ASCII without the dot, which separates the signed parts
 _SECONDS = re.compile(r"[0-9]{1,12}")
-_DIGEST = re.compile(r"[A-Za-z0-9+/]{43}=")
+_SHAPES = {"v1": re.compile(r"[A-Za-z0-9+/]{43}="), "v1a": re.compile(r"[A-Za-z0-9+/]{86}==")}
+
+
+@dataclass(frozen=True, slots=True)
+class EndingKey:
+    """A key that signs until a moment, in unix seconds: the old one while a secret is replaced."""
+
+    key: SigningKey = field(repr=False)
+    until: int
 
 
 class SignatureRefused(RelayError):
@@ -57,11 +78,11 @@ def parse_secret(text: str) -> bytes:
     Raises:
         UserError: It is another kind of key, is not exact base64, or has not 24 to 64 bytes. Never repeats the text.
     """
-    if text.startswith(("whsk_", "whpk_")):
+    if text.startswith((PRIVATE_PREFIX, PUBLIC_PREFIX)):
         raise UserError(f"the signing secret is an ed25519 key ({text[:5]}...): give the one that begins with {PREFIX}")
     if not text.startswith(PREFIX):
         raise UserError(f"the signing secret must begin with {PREFIX}: copy it whole, as it was shown")
-    key = _exact_base64(text.removeprefix(PREFIX))
+    key = exact_base64(text.removeprefix(PREFIX))
     if key is None:
         raise UserError(f"the signing secret is not base64 after {PREFIX}: copy it whole, without spaces or line ends")
     if not SHORTEST <= len(key) <= LONGEST:
@@ -69,8 +90,20 @@ def parse_secret(text: str) -> bytes:
     return key
 
 
-def sign(secrets: Sequence[bytes], message_id: str, timestamp: int, body: bytes) -> str:
-    """The `webhook-signature` header: one signature per secret. `timestamp` is the attempt's, in unix seconds.
+def signing_key(text: str) -> SigningKey:
+    """The key inside `whsec_...` or `whsk_...`. Raises UserError, which never repeats the text."""
+    return parse_private_key(text) if text.startswith(PRIVATE_PREFIX) else parse_secret(text)
+
+
+def verifying_key(text: str) -> VerifyingKey:
+    """The key inside `whsec_...` or `whpk_...`. Raises UserError, which never repeats the text."""
+    if text.startswith(PRIVATE_PREFIX):
+        raise UserError(f"this is the sender's private key: a receiver verifies with the one of {PUBLIC_PREFIX}...")
+    return parse_public_key(text) if text.startswith(PUBLIC_PREFIX) else parse_secret(text)
+
+
+def sign(secrets: Sequence[SigningKey], message_id: str, timestamp: int, body: bytes) -> str:
+    """The `webhook-signature` header: one signature per key. `timestamp` is the attempt's, in unix seconds.
 
     Raises:
         ValueError: No secret, an id that is not visible ASCII or has a dot, or a time outside 0..10^12.
@@ -79,27 +112,32 @@ def sign(secrets: Sequence[bytes], message_id: str, timestamp: int, body: bytes)
     if not secrets or not _ID.fullmatch(message_id) or not _SECONDS.fullmatch(seconds):
         raise ValueError("signing needs a secret, an id of visible ASCII without dots, and unix seconds")
     signed = _signed_text(message_id, seconds, body)
-    return " ".join("v1," + _digest(secret, signed) for secret in secrets)
+    return " ".join(_signature(secret, signed) for secret in secrets)
 
 
-def webhook_headers(secrets: Sequence[bytes], delivery: Delivery, timestamp: int) -> dict[str, str]:
-    """The headers of a delivery's next attempt. `webhook-id` is the event's id, the same on every attempt."""
+def webhook_headers(secrets: Sequence[SigningKey | EndingKey], delivery: Delivery, timestamp: int) -> dict[str, str]:
+    """The headers of a delivery's next attempt. `webhook-id` is the event's id, the same on every attempt.
+
+    Raises:
+        ValueError: Every key has ended, or the delivery's id cannot be signed.
+    """
     return {
         "content-type": "application/json",
         ID: delivery.event_id,
         TIMESTAMP: str(timestamp),
-        SIGNATURE: sign(secrets, delivery.event_id, timestamp, delivery.body),
+        SIGNATURE: sign(_live(secrets, timestamp), delivery.event_id, timestamp, delivery.body),
         DELIVERY: delivery.id,
         ATTEMPT: str(delivery.attempts + 1),
     }
 
 
 def verify(
-    secrets: Sequence[bytes], headers: Mapping[str, str], body: bytes, now: int, tolerance: int = TOLERANCE
+    secrets: Sequence[VerifyingKey], headers: Mapping[str, str], body: bytes, now: int, tolerance: int = TOLERANCE
 ) -> None:
-    """Check a received webhook: silence means that the holder of one of the secrets signed it, near `now`.
+    """Check a received webhook: silence means that the holder of one of the keys signed it, near `now`.
 
-    Header names may come in any case; `now` is unix seconds, `tolerance` seconds.
+    Header names may come in any case; `now` is unix seconds, `tolerance` seconds. Signatures of a version that none of
+    the keys is for are passed over.
 
     Raises:
         SignatureRefused: A header is missing or malformed, the time is too far away, or no signature fits.
@@ -107,30 +145,38 @@ def verify(
     by_name = {name.lower(): value for name, value in headers.items()}
     message_id = _header(by_name, ID, _ID)
     seconds = _header(by_name, TIMESTAMP, _SECONDS)
-    given = _given(by_name.get(SIGNATURE))
+    given = _given(by_name.get(SIGNATURE), [_version(each) for each in secrets])
     _near(int(seconds), now, tolerance)
     signed = _signed_text(message_id, seconds, body)
-    wanted = [_digest(secret, signed).encode() for secret in secrets]
     # No early end: how long it takes tells nobody which secret or signature came close.
-    fits = [hmac.compare_digest(one, other) for one in wanted for other in given]
+    fits = [_fits(secret, each, signed) for secret in secrets for each in given[_version(secret)]]
     if not any(fits):
         raise SignatureRefused("mismatch", "no signature fits: another secret, or the body, id or time was changed")
-
-
-def _exact_base64(text: str) -> bytes | None:
-    try:
-        key = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):  # ValueError: text outside ASCII
-        return None
-    return key if base64.b64encode(key).decode("ascii") == text else None
 
 
 def _signed_text(message_id: str, seconds: str, body: bytes) -> bytes:
     return f"{message_id}.{seconds}.".encode() + body
 
 
-def _digest(secret: bytes, signed: bytes) -> str:
-    return base64.b64encode(hmac.digest(secret, signed, hashlib.sha256)).decode("ascii")
+def _live(secrets: Sequence[SigningKey | EndingKey], timestamp: int) -> list[SigningKey]:
+    keys = (each if isinstance(each, EndingKey) else EndingKey(each, timestamp + 1) for each in secrets)
+    return [each.key for each in keys if timestamp < each.until]
+
+
+def _version(key: SigningKey | VerifyingKey) -> str:
+    return "v1" if isinstance(key, bytes) else "v1a"
+
+
+def _signature(key: SigningKey, signed: bytes) -> str:
+    made = hmac.digest(key, signed, hashlib.sha256) if isinstance(key, bytes) else key.sign(signed)
+    return f"{_version(key)},{base64.b64encode(made).decode('ascii')}"
+
+
+def _fits(key: VerifyingKey, given: str, signed: bytes) -> bool:
+    if isinstance(key, bytes):
+        return hmac.compare_digest(_signature(key, signed), f"v1,{given}")
+    signature = exact_base64(given)
+    return signature is not None and key.fits(signature, signed)
 
 
 def _header(by_name: Mapping[str, str], name: str, shape: re.Pattern[str]) -> str:
@@ -142,19 +188,23 @@ def _header(by_name: Mapping[str, str], name: str, shape: re.Pattern[str]) -> st
     return value
 
 
-def _given(header: str | None) -> list[bytes]:
-    """The v1 signatures of the header; other versions (v1a) are for other keys and are passed over."""
+def _given(header: str | None, versions: Sequence[str]) -> dict[str, list[str]]:
+    """The header's signatures of these versions (of all when there is no key); those of others are passed over."""
     if not header:
         raise SignatureRefused("missing", f"the header {SIGNATURE} is missing")
     parts = header.split(" ") if header.isascii() else []
     if not 1 <= len(parts) <= MOST_SIGNATURES or not all(part.partition(",")[2] for part in parts):
         raise SignatureRefused("malformed", f"the header {SIGNATURE} is malformed")
-    ours = [part[3:] for part in parts if part.startswith("v1,")]
-    if not ours:
-        raise SignatureRefused("malformed", f"the header {SIGNATURE} has no v1 signature")
-    if not all(_DIGEST.fullmatch(one) for one in ours):
-        raise SignatureRefused("malformed", f"a v1 signature in the header {SIGNATURE} is malformed")
-    return [one.encode() for one in ours]
+    ours: dict[str, list[str]] = {version: [] for version in _SHAPES if version in versions or not versions}
+    for version, _, value in (part.partition(",") for part in parts):
+        if version not in ours:
+            continue
+        if not _SHAPES[version].fullmatch(value):
+            raise SignatureRefused("malformed", f"a {version} signature in the header {SIGNATURE} is malformed")
+        ours[version].append(value)
+    if not any(ours.values()):
+        raise SignatureRefused("malformed", f"the header {SIGNATURE} has no {' or '.join(ours)} signature")
+    return ours
 
 
 def _near(seconds: int, now: int, tolerance: int) -> None:

@@ -20,7 +20,7 @@ from relay.domain.deliveries import Answer, Attempt, Delivery, Outcome
 from relay.domain.endpoints import Endpoint
 from relay.domain.lanes import Lanes
 from relay.domain.retry import classify, next_attempt
-from relay.domain.signing import webhook_headers
+from relay.domain.signing import EndingKey, SigningKey, webhook_headers
 from relay.ports import Clock, Deliveries, Dice, Sending
 
 log = structlog.get_logger()
@@ -39,7 +39,7 @@ class Deliver:
 
     endpoint: Endpoint
     lease: Lease
-    secrets: Sequence[bytes] = field(repr=False)
+    secrets: Sequence[SigningKey | EndingKey] = field(repr=False)
     sender: Sending
     store: Deliveries
     clock: Clock

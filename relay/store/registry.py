@@ -36,6 +36,7 @@ ADD_ENDPOINT = """
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 """
 SET_ENDPOINT = "UPDATE endpoints SET state = $2, problem = NULL, version = version + 1 WHERE id = $1"
+SET_SIGNING = "UPDATE endpoints SET sealed = $3, version = version + 1 WHERE id = $1 AND sealed = $2 RETURNING id"
 FIND = """
     SELECT * FROM {table} WHERE id = $1 OR name = $1 OR customer_id || '/' || name = $1 ORDER BY customer_id, name
 """
@@ -169,6 +170,20 @@ class Registry:
     async def set_endpoint(self, endpoint_id: str, state: EndpointState) -> None:
         """Enable or disable; what waits goes on waiting."""
         await self._change(SET_ENDPOINT, endpoint_id, state)
+
+    async def set_signing(self, endpoint_id: str, before: bytes, sealed: bytes) -> None:
+        """Put new signing secrets in the place of those read before; the runner starts anew with them.
+
+        Raises:
+            UserError: Somebody else changed or removed them meanwhile; nothing was stored.
+        """
+
+        async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
+            if await connection.fetchval(SET_SIGNING, endpoint_id, before, sealed) is None:
+                raise UserError("the signing secrets were changed by somebody else at the same time: try again")
+            await connection.execute(NOTIFY, "relay_leases", "")
+
+        await self._database.transact(work)
 
     async def remove(self, table: str, subject_id: str) -> None:
         """Remove a connection or endpoint with all that belongs to it."""

@@ -18,7 +18,8 @@ import orjson
 import pytest
 
 from relay.domain.deliveries import Answer, Attempt, Outcome
-from relay.domain.signing import new_secret, parse_secret, sign
+from relay.domain.ed25519_keys import new_private_key, public_key
+from relay.domain.signing import new_secret, sign, signing_key
 from relay.store.database import opened
 from tests.fixtures.store import NOW, World
 
@@ -172,13 +173,17 @@ def test_what_is_not_there_has_its_own_exit_code(installed, noun):
 
 def test_an_endpoint_is_added_with_its_secret_shown_once(installed):
     told = installed(
-        *ENDPOINT, "https://x.example/hook?token=canary", "--type", "approved", "--deadline", "5s", "--json"
+        *ENDPOINT, "https://93.184.215.14/hook?token=canary", "--type", "approved", "--deadline", "5s", "--json"
     )
     assert told.code == 0
     secret, endpoint = told.json["secret"], told.json["endpoint"]
-    assert len(parse_secret(secret)) == 32
+    assert len(signing_key(secret)) == 32
     assert endpoint["event_types"] == ["purchase_order.approved"]
-    assert (endpoint["url"], endpoint["deadline"], endpoint["at_once"]) == ("https://x.example/hook?***", "PT5S", 16)
+    assert (endpoint["url"], endpoint["deadline"], endpoint["at_once"]) == (
+        "https://93.184.215.14/hook?***",
+        "PT5S",
+        16,
+    )
     assert told.json["notices"] == ["acme has no connections yet: nothing will be sent before one is added"]
     shown = installed("endpoints", "show", "hook", "--json")
     assert shown.json == endpoint
@@ -195,13 +200,51 @@ def test_a_secret_goes_to_a_private_file_when_asked(installed, tmp_path):
     told = installed(*ENDPOINT, "https://x.example/", "--secret-file", file)
     assert told.code == 0
     assert "whsec_" not in told.out + told.err
-    assert len(parse_secret(file.read_text().strip())) == 32
+    assert len(signing_key(file.read_text().strip())) == 32
     assert file.stat().st_mode & 0o777 == 0o600
     again = installed(*ENDPOINT, "https://x.example/", "--secret-file", file)
     assert (again.code, f"{file} exists" in again.err) == (1, True)
     other = tmp_path / "other"
     assert installed(*ENDPOINT, "https://x.example/", "--secret-file", other).code == 1
     assert not other.exists()
+
+
+def test_an_endpoint_with_a_key_pair_shows_the_public_key_and_never_the_private_one(installed, tmp_path):
+    told = installed(*ENDPOINT, "https://x.example/", "--signing", "both", "--json")
+    assert (told.json["secret"][:6], told.json["public_key"][:5]) == ("whsec_", "whpk_")
+    people = installed(*ENDPOINT[:-2], "pair", "--url", "https://x.example/", "--signing", "ed25519")
+    assert re.search(r"^public key for the receiver: whpk_\S+$", people.out, re.MULTILINE)
+    file = tmp_path / "key"
+    written = installed(
+        *ENDPOINT[:-2], "file", "--url", "https://x.example/", "--signing", "ed25519", "--secret-file", file
+    )
+    assert f"public key written to {file}" in written.out
+    assert file.read_text().startswith("whpk_")
+    keys = installed("endpoints", "keys", "hook", "--json")
+    assert [(each["signing"], each["until"]) for each in keys.json] == [("hmac", None), ("ed25519", None)]
+    assert keys.json[1]["public_key"] == told.json["public_key"]
+    assert not [each for each in (told, people, written, keys) if "whsk_" in each.out + each.err]
+    assert "whsec_" not in keys.out
+    assert installed(*ENDPOINT, "https://x.example/", "--signing", "rsa").code == 2
+
+
+def test_a_secret_is_rotated_with_an_overlap(installed, tmp_path):
+    first = installed(*ENDPOINT, "https://x.example/", "--json").json["secret"]
+    told = installed("endpoints", "rotate", "hook", "--overlap", "2h")
+    assert told.code == 0
+    second = re.search(r"^signing secret, shown only now: (whsec_\S+)$", told.out, re.MULTILINE)[1]
+    assert second != first
+    assert re.search(r"^signing +ends +public key$", told.out, re.MULTILINE)
+    assert re.search(r"^hmac +never$", told.out, re.MULTILINE)
+    assert re.search(r"^hmac +\d{4}-\d\d-\d\d ", installed("endpoints", "keys", "hook").out, re.MULTILINE)
+    file = tmp_path / "secret"
+    third = installed("endpoints", "rotate", "hook", "--overlap", "0s", "--secret-file", file, "--json")
+    assert len(third.json["keys"]) == 1
+    assert "secret" not in third.json
+    assert file.read_text().startswith("whsec_")
+    assert "whsec_" not in installed("endpoints", "keys", "hook", "--json").out
+    assert installed("endpoints", "rotate", "nobody").code == 4
+    assert installed("endpoints", "rotate", "hook", "--overlap", "91d").code == 2
 
 
 @pytest.mark.parametrize(
@@ -228,14 +271,22 @@ def test_an_endpoint_that_cannot_be_used_is_refused(installed, url, more, messag
 
 def test_http_is_for_those_who_allow_it(installed, environment):
     environment.setenv("RELAY_DELIVER__ALLOW_HTTP", "true")
-    assert installed(*ENDPOINT, "http://127.0.0.1:9000/").code == 0
+    assert installed(*ENDPOINT, "http://93.184.215.14:9000/").code == 0
+
+
+def test_an_endpoint_on_a_private_network_is_for_those_who_allow_it(installed, environment):
+    told = installed(*ENDPOINT, "https://10.1.2.3/hook?token=canary")
+    assert (told.code, "10.1.2.3 is a private network. RELAY_EGRESS__ALLOW" in told.err) == (2, True)
+    assert "canary" not in told.err
+    environment.setenv("RELAY_EGRESS__ALLOW", "10.1.0.0/16")
+    assert installed(*ENDPOINT, "https://10.1.2.3/hook").code == 0
 
 
 def test_an_endpoint_hears_of_its_own_customers_connections_only(installed, erp):
     mine = installed(*erp.arguments(), "--json").json["connection"]["id"]
     installed(*erp.arguments(customer="umbrella"), "--name", "theirs")
     assert installed(*ENDPOINT, "https://x.example/", "--connection", "theirs").code == 4
-    added = installed(*ENDPOINT, "https://x.example/", "--connection", "protheus", "--json").json
+    added = installed(*ENDPOINT, "https://93.184.215.14/", "--connection", "protheus", "--json").json
     assert (added["endpoint"]["connections"], added["notices"]) == ([mine], [])
 
 
@@ -379,7 +430,7 @@ def signed(secret, body):
     return {
         "webhook-id": "evt_1",
         "webhook-timestamp": str(now),
-        "webhook-signature": sign([parse_secret(secret)], "evt_1", now, body),
+        "webhook-signature": sign([signing_key(secret)], "evt_1", now, body),
     }
 
 
@@ -396,6 +447,20 @@ BODY = orjson.dumps(
         },
     }
 )
+
+
+def test_listen_verifies_with_a_public_key_and_its_private_key_is_no_key_for_it(tmp_path):
+    secret, file = new_private_key(os.urandom(32)), tmp_path / "key"
+    file.write_text(public_key(secret))
+    with begun("listen", "--port", "0", "--secret-file", file) as process:
+        url = re.search(r"http://\S+", process.stderr.readline())[0]
+        assert post(url, BODY, signed(secret, BODY)) == 204
+        assert post(url, BODY, signed(new_private_key(os.urandom(32)), BODY)) == 401
+        assert ended(process)[0] == 0
+    with begun("listen", "--port", "0", RELAY_LISTEN_SECRET=secret) as process:
+        out, err = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, "the sender's private key" in err) == (2, True)
+    assert secret not in out + err
 
 
 @pytest.mark.parametrize("as_json", [True, False], ids=["json", "text"])

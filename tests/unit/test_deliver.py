@@ -129,10 +129,10 @@ def test_a_delivery_that_uses_up_its_schedule_is_dead_and_its_lane_goes_on():
     assert states(world) == {"dead": 1, "delivered": 1}
 
 
-def test_an_address_that_policy_forbids_is_dead_at_once():
+def test_an_address_that_policy_forbids_is_tried_again_for_the_rules_may_be_mended():
     world = World()
     delivered(world, Hook(answers(Answer(error="policy"))), lanes=1)
-    assert [each.outcome for each in world.attempts] == [Outcome.DEAD]
+    assert [each.outcome for each in world.attempts] == [Outcome.RETRY, Outcome.DELIVERED]
 
 
 def test_gone_disables_the_endpoint_once_and_ends():

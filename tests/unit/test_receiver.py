@@ -13,8 +13,11 @@ import uvloop
 from relay.demo.listener import BODY_CAP, HEAD_CAP
 from relay.demo.receiver import KEPT, Received, Tally, receiver
 from relay.domain.deliveries import Delivery, DeliveryId
+from relay.domain.ed25519_keys import new_private_key, public_key
+from relay.domain.egress import Policy
 from relay.domain.errors import UserError
-from relay.domain.signing import webhook_headers
+from relay.domain.signing import signing_key, verifying_key, webhook_headers
+from relay.wire.pinned import Dialling
 from relay.wire.webhook import WebhookSender
 
 KEY = b"a signing secret of 32 bytes...."
@@ -73,9 +76,8 @@ async def test_a_signed_webhook_is_taken_and_told():
 
 async def test_our_sender_and_the_receiver_understand_each_other():
     async with receiver([KEY]) as running:
-        sender = WebhookSender(
-            running.url, deadline=timedelta(seconds=10), connect_timeout=timedelta(seconds=5), at_once=4
-        )
+        dialling = Dialling(timedelta(seconds=10), timedelta(seconds=5), 4, Policy(allow_private=True))
+        sender = WebhookSender(running.url, dialling)
         for sequence in range(1, 21):
             headers, body = signed(event(sequence=sequence), event_id=f"evt_{sequence}")
             assert (await sender.send(headers, body)).status == 204
@@ -250,6 +252,13 @@ async def test_a_receiver_may_learn_its_secret_after_its_url():
         assert (await answer_to(running, raw(*signed())))[0] == 401
         running.trust([KEY])
         assert (await answer_to(running, raw(*signed())))[0] == 204
+
+
+async def test_a_receiver_verifies_with_a_public_key():
+    private = new_private_key(b"a seed that has just 32 bytes...")
+    async with receiver([verifying_key(public_key(private))]) as running:
+        assert (await answer_to(running, raw(*signed())))[0] == 401
+        assert (await answer_to(running, raw(*signed(secrets=[signing_key(private)]))))[0] == 204
 
 
 async def test_a_request_without_a_body_is_a_webhook_without_a_signature():

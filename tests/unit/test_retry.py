@@ -22,11 +22,10 @@ schedules = st.lists(st.timedeltas(timedelta(0), timedelta(days=3)), max_size=20
         (Answer(status=299), Outcome.DELIVERED),
         (Answer(status=410), Outcome.GONE),
         (Answer(status=501), Outcome.DEAD),
-        (Answer(error="policy"), Outcome.DEAD),
         *[(Answer(status=status), Outcome.RETRY) for status in (101, 301, 308, 400, 401, 404, 413, 429, 500, 503, 999)],
         *[
             (Answer(error=error), Outcome.RETRY)
-            for error in ("resolve", "refused", "tls", "timeout", "reset", "protocol")
+            for error in ("resolve", "refused", "tls", "timeout", "reset", "protocol", "policy")
         ],
         (Answer(status=200, error="reset"), Outcome.RETRY),
         (Answer(status=410, error="timeout"), Outcome.RETRY),

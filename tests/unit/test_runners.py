@@ -12,10 +12,13 @@ from structlog.testing import capture_logs
 
 from relay.demo.receiver import receiver
 from relay.domain.connections import ConnectionState, Lease
+from relay.domain.ed25519_keys import new_private_key, public_key
+from relay.domain.egress import Policy
 from relay.domain.errors import CredentialsRefused, KeyTrouble, LeaseLost, Unavailable, UserError
-from relay.domain.signing import new_secret, parse_secret
+from relay.domain.rotation import LiveSecret, written
+from relay.domain.signing import new_secret, parse_secret, verifying_key
 from relay.ports import Claimed, ConnectorKind, Pace
-from relay.runners import ConnectionParts, ConnectionRunner, EndpointParts, EndpointRunner, Opener
+from relay.runners import ConnectionParts, ConnectionRunner, EndpointParts, EndpointRunner, Opener, utc_now
 from relay.stages.lease import KeepLeases
 from relay.stages.poll import Patience
 from relay.stages.publish import Destinations
@@ -270,7 +273,7 @@ def test_key_trouble_is_one_clear_line_of_the_log():
 
 def endpoint_runner(world, url, secrets=SECRET, **values):
     subject = replace(endpoint(**values), url=url, sealed=sealed(secrets.encode(), "end_1", Purpose.SIGNING_SECRET))
-    parts = EndpointParts(Opener(VAULT, keys), world, timedelta(seconds=2))
+    parts = EndpointParts(Opener(VAULT, keys), world, timedelta(seconds=2), Policy(allow_private=True))
     return EndpointRunner(Claimed(ENDPOINT_LEASE, 1, subject), parts)
 
 
@@ -293,6 +296,23 @@ async def test_an_endpoint_runner_delivers_what_a_receiver_verifies_and_is_rung_
             await delivered(world)
             runner.stop()
         assert (hook.tally.refused, len(world.attempts)) == (0, 2)
+
+
+async def test_an_endpoint_runner_signs_with_an_old_secret_beside_the_new_one_until_it_ends():
+    world, body, now = World(), b'{"type":"t","data":{"order_id":"po_1","sequence":1}}', [utc_now()]
+    new, until = new_private_key(b"8" * 32), int(now[0].timestamp()) + 60
+    secrets = written([LiveSecret(new), LiveSecret(SECRET, until)]).decode()
+    async with receiver([parse_secret(SECRET)]) as old_hook, receiver([verifying_key(public_key(new))]) as new_hook:
+        for hook, moved, unverified in ((old_hook, 0, 0), (new_hook, 0, 0), (new_hook, 60, 0), (old_hook, 0, 1)):
+            now[0] += timedelta(seconds=moved)
+            runner = endpoint_runner(world, hook.url, secrets=secrets)
+            runner.parts = replace(runner.parts, clock=lambda: now[0])
+            async with running(runner.run()):
+                world.put("end_1", "a", body=body)
+                runner.ring()
+                assert (await asyncio.wait_for(hook.received.get(), 20)).verified is not bool(unverified)
+                runner.stop()
+            assert hook.tally.unverified == unverified
 
 
 async def test_an_endpoint_runner_that_is_stopped_before_it_began_sends_nothing():

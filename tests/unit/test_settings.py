@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from relay.app import egress
+from relay.domain.egress import Policy, networks
 from relay.domain.errors import UserError
 from relay.settings import Settings, Span, load
 
@@ -133,3 +135,30 @@ def test_every_setting_says_what_it_is_for():
     for name, room in Settings.model_fields.items():
         fields = getattr(room.annotation, "model_fields", None) or {name: room}
         assert all(field.description for field in fields.values()), name
+
+
+def test_networks_and_ports_of_egress_are_comma_separated_and_a_worker_refuses_private_ones(environment):
+    environment(
+        RELAY_DATABASE__URL="postgresql://db/relay",
+        RELAY_EGRESS__ALLOW="10.1.0.0/16, fd00::/8",
+        RELAY_EGRESS__DENY="1.1.1.1",
+        RELAY_EGRESS__PORTS="443,8443",
+    )
+    assert egress(load()) == Policy(networks("10.1.0.0/16,fd00::/8"), networks("1.1.1.1"), frozenset({443, 8443}))
+
+
+def test_without_a_database_of_ones_own_private_networks_are_allowed_and_otherwise_by_a_setting(environment):
+    environment()
+    assert egress(load()).allow_private
+    environment(RELAY_DATABASE__URL="postgresql://db/relay")
+    assert not egress(load()).allow_private
+    environment(RELAY_EGRESS__PRIVATE="true")
+    assert egress(load()).allow_private
+
+
+def test_networks_and_ports_that_cannot_be_read_are_named_and_not_repeated(environment):
+    environment(RELAY_EGRESS__ALLOW=f"10.0.0.0/8,{CANARY}", RELAY_EGRESS__DENY=CANARY, RELAY_EGRESS__PORTS=CANARY)
+    text = refusal()
+    assert "RELAY_EGRESS__ALLOW: entry 2 is not a network" in text
+    assert "RELAY_EGRESS__DENY: entry 1 is not a network" in text
+    assert "RELAY_EGRESS__PORTS: entry 1 is not a port" in text

@@ -19,10 +19,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.domain.deliveries import Answer, Outcome
+from relay.domain.egress import Policy
 from relay.domain.errors import UserError
 from relay.domain.retry import classify
+from relay.wire.pinned import Dialling
 from relay.wire.webhook import BODY_CAP, EXCERPT, WebhookSender, check_url
 
+HERE = Policy(allow_private=True)
 SECRET_QUERY = "?token=canary-in-the-query"
 HEADERS = {"content-type": "application/json", "webhook-id": "evt_1"}
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi"
@@ -69,9 +72,7 @@ async def serve():
 
 @asynccontextmanager
 async def sender_to(url, seconds=0.3):
-    sender = WebhookSender(
-        url, deadline=timedelta(seconds=seconds), connect_timeout=timedelta(seconds=seconds), at_once=4
-    )
+    sender = WebhookSender(url, Dialling(timedelta(seconds=seconds), timedelta(seconds=seconds), 4, HERE))
     try:
         yield sender
     finally:
@@ -420,7 +421,7 @@ async def test_connecting_has_its_own_shorter_time(serve):
         await reader.read()
 
     url = (await serve(behave)).url.replace("http:", "https:")
-    sender = WebhookSender(url, deadline=timedelta(hours=1), connect_timeout=timedelta(seconds=0.2), at_once=1)
+    sender = WebhookSender(url, Dialling(timedelta(hours=1), timedelta(seconds=0.2), 1, HERE))
     assert await sender.send(HEADERS, b"{}") == Answer(error="timeout", detail="not connected in time")
     await sender.close()
 
@@ -441,7 +442,7 @@ async def test_senders_of_many_endpoints_share_their_threads(serve):
         ("HTTPS://Example.COM:443/A?b=c", "https://example.com/A?b=c"),
         ("https://exämple.de/ü", "https://xn--exmple-cua.de/%C3%BC"),
         ("https://[::1]:8443/", "https://[::1]:8443/"),
-        ("https://0x7f.1/", "https://127.0.0.1/"),
+        ("https://127.0.0.1", "https://127.0.0.1/"),
     ],
 )
 def test_a_url_is_checked_in_the_spelling_that_is_called(given_url, called):
@@ -479,6 +480,13 @@ def test_plain_http_must_be_allowed():
         ("https://example.com/canary\n", "control"),
         ("https://xn--zzzz--/canary", "domain name"),
         ("https://example.com/" + "canary" * 400, "2048"),
+        *[
+            (f"https://{host}/canary", "unusual form")
+            for host in (
+                *("0x7f.1", "0x7f000001", "2130706433", "0177.0.0.1", "127.1", "127.0.0.1.", "127.0.0.1.:8443"),
+                *("１２７.0.0.1", "127。0。0。1", "%31%32%37.0.0.1", "08.8.8.010".replace("8", "7")),
+            )
+        ],
     ],
 )
 def test_a_bad_url_is_refused_with_what_to_change_and_without_repeating_it(url, says):

@@ -1,0 +1,83 @@
+"""The signing secrets of endpoints: made, opened, rotated and shown; only what a receiver needs goes out."""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from relay.control import given
+from relay.control.views import EndpointView, KeyView, SecretRotated
+from relay.domain.ed25519_keys import PRIVATE_PREFIX, public_key
+from relay.domain.endpoints import Endpoint
+from relay.domain.errors import UserError
+from relay.domain.rotation import LiveSecret, Signing, live, new_secrets, read, rotated, signing_of, written
+from relay.store.registry import Registry
+from relay.vault.vault import Place, Purpose, Vault
+
+OVERLAP, LONGEST_OVERLAP = timedelta(hours=24), timedelta(days=90)
+
+
+def made(signing: str) -> list[str]:
+    """New secrets for `hmac`, `ed25519` or `both`. Raises UserError for another word."""
+    try:
+        return new_secrets(Signing(signing), os.urandom)
+    except ValueError:
+        raise UserError(f"unknown signing {signing!r}: the known ones are {', '.join(Signing)}") from None
+
+
+def sealable(secrets: Sequence[str]) -> bytes:
+    """New secrets as they are sealed."""
+    return written([LiveSecret(each) for each in secrets])
+
+
+def for_receiver(secrets: Sequence[str]) -> dict[str, str | None]:
+    """The shared secret, and the public key of the private one, as the fields of a view."""
+    hmac = next((each for each in secrets if not each.startswith(PRIVATE_PREFIX)), None)
+    ed25519 = next((public_key(each) for each in secrets if each.startswith(PRIVATE_PREFIX)), None)
+    return {"secret": hmac, "public_key": ed25519}
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSecrets:
+    """The secrets that endpoints have."""
+
+    registry: Registry
+    vault: Callable[[], Vault]
+
+    async def keys(self, name: str) -> list[KeyView]:
+        """The live ones, the newest first. Raises NotFound, UserError, KeyTrouble."""
+        secrets = await self._opened((await self.registry.endpoint(name)).subject)
+        return [KeyView.of(each) for each in live(secrets, int(time.time()))]
+
+    async def rotate(self, name: str, overlap: timedelta, signing: str | None) -> SecretRotated:
+        """New secrets that sign from now on; those before end after `overlap`. `signing` changes what is signed with.
+
+        Raises:
+            NotFound: no such endpoint.
+            UserError: the overlap or signing cannot be used, more than five secrets would be live, or somebody else
+                rotated at the same time; nothing was changed.
+            KeyTrouble: there is no master key, or not the one that was sealed with.
+        """
+        given.span_given("overlap", overlap, timedelta(0), LONGEST_OVERLAP)
+        subject: Endpoint = (await self.registry.endpoint(name)).subject
+        before = await self._opened(subject)
+        new = made(signing_of(before) if signing is None else signing)
+        secrets = rotated(before, new, int(time.time()), int(overlap.total_seconds()))
+        key = await self.registry.customer_key(subject.customer_id)
+        await self.registry.set_signing(
+            subject.id, subject.sealed, self.vault().seal(key, _place(subject), written(secrets))
+        )
+        return SecretRotated(
+            **for_receiver(new),
+            endpoint=EndpointView.of(await self.registry.endpoint(subject.id)),
+            keys=tuple(map(KeyView.of, secrets)),
+        )
+
+    async def _opened(self, subject: Endpoint) -> tuple[LiveSecret, ...]:
+        key = await self.registry.customer_key(subject.customer_id)
+        return read(self.vault().open(key, _place(subject), subject.sealed))
+
+
+def _place(subject: Endpoint) -> Place:
+    return Place(subject.customer_id, subject.id, Purpose.SIGNING_SECRET)

@@ -1,0 +1,147 @@
+"""Clients that are pinned: each calls one checked address of a host, whatever the host's name may mean meanwhile.
+
+    found() -> Found    resolved and checked at most once in a DNS lifetime, by one question for all who wait
+    to(address)         that address's client, with its connections; closed when the name no longer leads there
+
+The one thing to know: a client never resolves. Connections are kept over the check when the address stays.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from pyreqwest.client import Client, ClientBuilder
+from pyreqwest.http import Url
+
+from relay.domain.egress import Address, Policy, literal
+from relay.wire.egress import Found, Resolver, checked, lookup
+
+DNS_LIFETIME = timedelta(seconds=60)
+"""How long an address is called before its name is resolved and checked again."""
+
+_IDLE = timedelta(seconds=50)  # under the 60 s after which common load balancers drop an idle connection
+
+
+@dataclass(frozen=True, slots=True)
+class Dialling:
+    """How addresses are found and called."""
+
+    deadline: timedelta
+    """One whole attempt."""
+    connect_timeout: timedelta
+    """Resolving, and connecting with TLS: each."""
+    at_once: int
+    """Connections that are kept."""
+    policy: Policy = field(default_factory=Policy)
+    resolve: Resolver = lookup
+    lifetime: timedelta = DNS_LIFETIME
+
+
+class PinnedClients:
+    """The clients of one URL."""
+
+    def __init__(self, url: Url, dialling: Dialling, user_agent: str) -> None:
+        self._host, self._port = url.host_str or "", url.port_or_known_default or 0
+        self._dialling, self._user_agent = dialling, user_agent
+        self._found, self._fresh_until = Found(), 0.0
+        self._asking: asyncio.Task[Found] | None = None
+        self._clients: dict[Address, _Pinned] = {}
+        self._former: set[_Pinned] = set()
+
+    async def found(self) -> Found:
+        """The addresses that may be called now, in the order to try them, or why none may."""
+        if self._found.addresses and asyncio.get_running_loop().time() < self._fresh_until:
+            return self._found
+        if self._asking is None:
+            self._asking = asyncio.create_task(self._ask())
+        asking = self._asking
+        # Waited for, not awaited: one who gives up must not end the question of the others.
+        await asyncio.wait([asking])
+        return Found(error="resolve", detail="closed meanwhile") if asking.cancelled() else asking.result()
+
+    def avoid(self, address: Address) -> None:
+        """Try this address last from now on."""
+        others = tuple(each for each in self._found.addresses if each != address)
+        if others != self._found.addresses:
+            self._found = Found((*others, address))
+
+    @asynccontextmanager
+    async def to(self, address: Address) -> AsyncIterator[Client]:
+        """The client of one of the addresses that were found, in use for as long as the block runs."""
+        if (pinned := self._clients.get(address)) is None:
+            pinned = self._clients[address] = _Pinned(self._client(address))
+        pinned.users += 1
+        try:
+            yield pinned.client
+        finally:
+            pinned.users -= 1
+            await self._close_unused()
+
+    async def close(self) -> None:
+        """Close all connections, whoever uses them."""
+        if self._asking:
+            self._asking.cancel()
+        every = [*self._clients.values(), *self._former]
+        self._clients.clear()
+        self._former.clear()
+        for each in every:
+            await each.client.close()
+
+    async def _ask(self) -> Found:
+        dialling, loop = self._dialling, asyncio.get_running_loop()
+        try:
+            found = await checked(
+                self._host,
+                self._port,
+                policy=dialling.policy,
+                within=min(dialling.connect_timeout, dialling.deadline),
+                resolve=dialling.resolve,
+            )
+        finally:
+            self._asking = None
+        # The order that has worked stays: name servers shuffle.
+        kept = [each for each in self._found.addresses if each in found.addresses]
+        new = [each for each in found.addresses if each not in kept]
+        self._found = Found((*kept, *new), found.error, found.detail)
+        self._fresh_until = loop.time() + dialling.lifetime.total_seconds()
+        for address in self._clients.keys() - set(found.addresses):
+            self._former.add(self._clients.pop(address))
+        await self._close_unused()
+        return self._found
+
+    async def _close_unused(self) -> None:
+        for each in [each for each in self._former if not each.users]:
+            self._former.discard(each)
+            await each.client.close()
+
+    def _client(self, address: Address) -> Client:
+        dialling = self._dialling
+        builder = (
+            ClientBuilder()
+            .timeout(dialling.deadline)
+            .connect_timeout(dialling.connect_timeout)
+            .pool_max_idle_per_host(dialling.at_once)
+            .pool_idle_timeout(_IDLE)
+            .user_agent(self._user_agent)
+            .default_headers({"accept-encoding": "identity"})
+            .gzip(False)
+            .brotli(False)
+            .zstd(False)
+            .deflate(False)
+            .follow_redirects(False)
+            .referer(False)
+            .no_proxy()
+            .http1_only()
+            .min_tls_version("TLSv1.2")
+        )
+        if literal(self._host) is None:
+            builder = builder.resolve(self._host, str(address), self._port)
+        return builder.build()
+
+
+@dataclass(slots=True, eq=False)
+class _Pinned:
+    client: Client
+    users: int = 0

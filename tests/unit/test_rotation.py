@@ -1,0 +1,169 @@
+"""An endpoint's live secrets: how they are sealed, and how new ones take the place of old ones."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from relay.domain.ed25519_keys import PrivateKey, new_private_key
+from relay.domain.errors import UserError
+from relay.domain.rotation import (
+    MOST_LIVE,
+    LiveSecret,
+    Signing,
+    live,
+    new_secrets,
+    read,
+    rotated,
+    signing_keys,
+    signing_of,
+    written,
+)
+from relay.domain.signing import EndingKey, new_secret, parse_secret
+
+NOW = 1_767_225_600
+CANARY = "canary-7f"
+
+
+def hmac(byte=b"a"):
+    return new_secret(byte * 32)
+
+
+def ed25519(byte=b"a"):
+    return new_private_key(byte * 32)
+
+
+some_bytes = st.binary(min_size=32, max_size=32)
+texts = some_bytes.map(new_secret) | some_bytes.map(new_private_key)
+ending = st.builds(LiveSecret, texts, st.integers(0, 2**40))
+lasting = st.builds(LiveSecret, texts)
+
+
+@given(st.lists(ending, max_size=3), lasting, st.lists(ending, max_size=1))
+def test_what_is_written_is_read_back(before, one, behind):
+    assert read(written([*before, one, *behind])) == (*before, one, *behind)
+
+
+def test_secrets_as_the_first_versions_stored_them_are_read():
+    assert read(f"{hmac()} {hmac(b'b')}\n".encode()) == (LiveSecret(hmac()), LiveSecret(hmac(b"b")))
+
+
+@pytest.mark.parametrize(
+    "plain",
+    [
+        b"",
+        b" ",
+        b"[]",
+        b"[",
+        b"[1]",
+        b"[null]",
+        CANARY.encode(),
+        b"\xff" + CANARY.encode(),
+        json.dumps([{"secret": hmac()}]).encode(),
+        json.dumps([{"secret": 1, "until": None}]).encode(),
+        json.dumps([{"secret": hmac(), "until": "soon"}]).encode(),
+        json.dumps([{"secret": hmac(), "until": True}]).encode(),
+        json.dumps([{"secret": hmac(), "until": None, "more": CANARY}]).encode(),
+        json.dumps([{"secret": CANARY, "until": None}]).encode(),
+        json.dumps([{"secret": hmac(), "until": NOW}]).encode(),
+    ],
+)
+def test_what_cannot_be_read_is_refused_and_not_repeated(plain):
+    with pytest.raises(UserError) as refused:
+        read(plain)
+    assert CANARY not in str(refused.value)
+    assert "whsec_YWFh" not in str(refused.value)
+
+
+def test_a_secret_is_not_in_its_repr():
+    assert repr(LiveSecret(hmac(), NOW)) == f"LiveSecret(until={NOW})"
+
+
+@pytest.mark.parametrize(
+    ("signing", "prefixes"),
+    [(Signing.HMAC, ["whsec_"]), (Signing.ED25519, ["whsk_"]), (Signing.BOTH, ["whsec_", "whsk_"])],
+)
+def test_new_secrets_are_of_the_kind_that_was_asked_for_and_say_so(signing, prefixes):
+    made = new_secrets(signing, lambda count: b"r" * count)
+    assert [each[: each.index("_") + 1] for each in made] == prefixes
+    assert signing_of([LiveSecret(each) for each in made]) is signing
+
+
+def test_a_secret_that_ends_does_not_say_what_an_endpoint_signs_with():
+    assert signing_of([LiveSecret(ed25519()), LiveSecret(hmac(), NOW)]) is Signing.ED25519
+
+
+def test_a_new_secret_goes_first_and_the_old_one_ends_after_the_overlap():
+    after = rotated([LiveSecret(hmac())], [hmac(b"b")], NOW, 60)
+    assert after == (LiveSecret(hmac(b"b")), LiveSecret(hmac(), NOW + 60))
+    assert live(after, NOW + 59) == after
+    assert live(after, NOW + 60) == (LiveSecret(hmac(b"b")),)
+
+
+def test_no_overlap_ends_all_older_ones_now():
+    before = [LiveSecret(hmac()), LiveSecret(hmac(b"o"), NOW + 999)]
+    assert rotated(before, [hmac(b"b")], NOW, 0) == (LiveSecret(hmac(b"b")),)
+
+
+def test_a_shorter_overlap_brings_an_earlier_end_forward_and_a_longer_one_moves_none():
+    before = [LiveSecret(hmac()), LiveSecret(hmac(b"o"), NOW + 50)]
+    assert [each.until for each in rotated(before, [hmac(b"b")], NOW, 10)] == [None, NOW + 10, NOW + 10]
+    assert [each.until for each in rotated(before, [hmac(b"b")], NOW, 99)] == [None, NOW + 99, NOW + 50]
+
+
+def test_a_sixth_live_secret_is_refused_with_what_to_do():
+    secrets = [LiveSecret(hmac())]
+    for byte in b"bcde":
+        secrets = rotated(secrets, [hmac(bytes([byte]))], NOW, 60)
+    assert len(secrets) == MOST_LIVE
+    with pytest.raises(UserError, match=r"6 signing secrets would be live.*--overlap 0s"):
+        rotated(secrets, [hmac(b"f")], NOW, 60)
+    assert len(rotated(secrets, [hmac(b"f")], NOW + 60, 60)) == 2
+
+
+def test_the_keys_of_the_live_ones_carry_their_ends():
+    secrets = [LiveSecret(ed25519()), LiveSecret(hmac(), NOW + 1), LiveSecret(hmac(b"o"), NOW)]
+    first, second = signing_keys(secrets, NOW)
+    assert isinstance(first, PrivateKey)
+    assert second == EndingKey(parse_secret(hmac()), NOW + 1)
+
+
+class Rotations(RuleBasedStateMachine):
+    """Whatever is rotated when, the newest secret signs for good and no secret outlives what it was promised."""
+
+    def __init__(self):
+        super().__init__()
+        self.now, self.count, self.promised = NOW, 0, {}
+        self.secrets = (LiveSecret(self.new()),)
+
+    def new(self):
+        self.count += 1
+        return new_secret(self.count.to_bytes(32, "big"))
+
+    @rule(seconds=st.integers(0, 100))
+    def time_goes_by(self, seconds):
+        self.now += seconds
+
+    @precondition(lambda self: len(live(self.secrets, self.now)) < MOST_LIVE)
+    @rule(overlap=st.integers(0, 200))
+    def rotate(self, overlap):
+        before, new = live(self.secrets, self.now), self.new()
+        self.secrets = read(written(rotated(self.secrets, [new], self.now, overlap)))
+        assert self.secrets[0] == LiveSecret(new)
+        for each in before:
+            end = min(self.promised.get(each.secret, self.now + overlap), self.now + overlap)
+            self.promised[each.secret] = end
+        assert {each.secret for each in self.secrets[1:]} == {
+            each.secret for each in before if self.promised[each.secret] > self.now
+        }
+
+    @invariant()
+    def the_newest_is_for_good_and_the_others_end_as_promised(self):
+        assert [each.secret for each in self.secrets if each.until is None] == [self.secrets[0].secret]
+        assert all(each.until == self.promised[each.secret] for each in self.secrets[1:])
+        assert 1 <= len(signing_keys(self.secrets, self.now)) <= MOST_LIVE
+
+
+TestRotations = Rotations.TestCase
