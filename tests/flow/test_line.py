@@ -30,6 +30,7 @@ async def test_a_change_in_the_erp_becomes_an_ordered_event_and_a_verified_webho
     async with line.receiver() as hook:
         worker = await line.worker()
         await eventually(lambda: hook.tally.unique == at_start, "the first sync")
+        await line.synced(connection)
 
         order = erp.create_order(lines(10, 4))
         name = known_as(connection, order)

@@ -52,6 +52,7 @@ async def test_a_change_becomes_an_ordered_event_that_any_client_reads(line, erp
         an_order(erp)
         await line.worker()
         await eventually(lambda: hook.tally.unique == 1, "the first sync")
+        await line.synced(connection)
         hook.received.get_nowait()
         order = an_order(erp)
         name = known_as(connection, order)

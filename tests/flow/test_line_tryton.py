@@ -56,7 +56,7 @@ class Told:
 async def test_every_kind_of_change_in_tryton_is_the_right_event(line, tryton_erp):
     buyer = tryton_erp.buyer
     old = await buyer.create_order(TWO_LINES)
-    await line.tryton(tryton_erp, reconcile=0.5)
+    connection = await line.tryton(tryton_erp, reconcile=0.5)
     async with line.receiver() as hook:
         told = Told(hook)
         worker = await line.worker()
@@ -68,6 +68,7 @@ async def test_every_kind_of_change_in_tryton_is_the_right_event(line, tryton_er
             )
 
         await until(old, "snapshot")
+        await line.synced(connection)
         order = await buyer.create_order(TWO_LINES)
         await until(order, "created", status="draft")
         (bolts, _) = await buyer.lines(order)
