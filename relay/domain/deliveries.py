@@ -20,6 +20,8 @@ class DeliveryState(StrEnum):
     WAITING = "waiting"
     DELIVERED = "delivered"
     DEAD = "dead"
+    SUPERSEDED = "superseded"
+    """Left out for a newer event of its order, with ordering latest_only."""
 
 
 class Outcome(StrEnum):
@@ -29,6 +31,16 @@ class Outcome(StrEnum):
     RETRY = "retry"
     DEAD = "dead"
     GONE = "gone"
+
+
+class Wish(StrEnum):
+    """What a receiver asks for with the response header `webhook-delivery`."""
+
+    NONE = ""
+    DISABLE = "disable"
+    """Send nothing more to this endpoint."""
+    ABORT = "abort-message"
+    """Never send this event again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +54,10 @@ class Delivery:
     due_at: datetime
     attempts: int
     body: bytes
+    number: int = 0
+    """Grows by one with each event of the endpoint: a receiver that sees a gap has missed something."""
+    replay: str = ""
+    """The replay that sends it again, if one does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +72,15 @@ class Answer:
     excerpt: bytes = b""
     retry_after: float | None = None
     """Seconds."""
+    wish: Wish = Wish.NONE
+    location: str = ""
+    """Where a redirect points, without its query; it is not followed."""
+    address: str = ""
+    """The address that was called, or the proxy's name."""
+    resolve_seconds: float = 0.0
+    """Until the address was known."""
+    answer_seconds: float | None = None
+    """Until the status was known, from the start; None: it never was."""
 
 
 @dataclass(frozen=True, slots=True)

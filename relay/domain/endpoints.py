@@ -1,23 +1,87 @@
-"""An endpoint: a customer's URL that wants to hear of changes."""
+"""An endpoint: a customer's URL that wants to hear of changes, and how it wants to hear of them."""
 
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
-from typing import NewType
+from typing import Annotated, Literal, NewType
+
+from pydantic import BaseModel, ConfigDict, Field
 
 EndpointId = NewType("EndpointId", str)
 
+DEFAULT_AT_ONCE = 64
+LONGEST_WAIT = timedelta(days=7)
+
 
 class EndpointState(StrEnum):
-    """Whether deliveries are sent."""
+    """Whether deliveries are sent. A suspended endpoint failed for days: only a probe is sent now and then."""
 
     ACTIVE = "active"
+    SUSPENDED = "suspended"
     DISABLED = "disabled"
+
+
+class Ordering(StrEnum):
+    """What becomes of a purchase order's later events while an earlier one cannot be delivered."""
+
+    STRICT = "strict"
+    """They wait: a failing event blocks its own purchase order, and no other."""
+    LATEST_ONLY = "latest_only"
+    """Only the newest waits: each event holds the whole order, so older ones are left out, and counted."""
+    SKIP_AFTER = "skip_after"
+    """They wait for a given number of attempts; then the failing one is dead, and they go on."""
+    UNORDERED = "unordered"
+    """They do not wait."""
+
+
+class Payload(StrEnum):
+    """What a webhook's `data` holds."""
+
+    FAT = "fat"
+    """The whole event: order, changes, previous values."""
+    THIN = "thin"
+    """Its ids only; whoever wants more asks for it."""
+
+
+class Verification(StrEnum):
+    """What an endpoint must prove before its first delivery."""
+
+    NONE = "none"
+    CHALLENGE = "challenge"
+    """It answers a signed challenge with the challenge's text."""
+    CLOUDEVENTS = "cloudevents"
+    """It answers the OPTIONS handshake of CloudEvents' HTTP webhook specification."""
+
+
+Wait = Annotated[timedelta, Field(ge=timedelta(0), le=LONGEST_WAIT)]
+
+
+class EndpointOptions(BaseModel):
+    """How an endpoint is delivered to: everything a person may set that is no secret, with its default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ordering: Ordering = Ordering.STRICT
+    skip_after: int = Field(3, ge=1, le=100, description="Attempts of one event, with ordering skip_after.")
+    schedule: tuple[Wait, ...] = Field(
+        (), max_length=100, description="The wait before each attempt; empty: the schedule of relay."
+    )
+    refused_attempts: int = Field(
+        5, ge=1, le=100, description="Attempts of an event that is answered with 3xx or 4xx (not 408, 425, 429)."
+    )
+    per_second: float | None = Field(None, gt=0, le=100_000, description="Most attempts per second; none: no limit.")
+    where: str = Field("", max_length=2000, description="A condition on the event; empty: every event.")
+    payload: Payload = Payload.FAT
+    schema_version: Literal[1] = Field(1, description="The major version of the event's schema.")
+    verification: Verification = Verification.NONE
+    disable_after: timedelta = Field(
+        timedelta(hours=72), gt=timedelta(0), le=timedelta(days=90), description="Suspended after so long in failure."
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A customer's URL as a runner needs it; the signing secret stays sealed.
+    """A customer's URL as a runner needs it; the signing secret and the access to it stay sealed.
 
     `event_types` and `connections` narrow what it wants; empty means everything of its customer.
     """
@@ -29,6 +93,11 @@ class Endpoint:
     state: EndpointState = EndpointState.ACTIVE
     event_types: tuple[str, ...] = ()
     connections: tuple[str, ...] = ()
-    at_once: int = 16
+    at_once: int = DEFAULT_AT_ONCE
+    """The most attempts in flight; how many there are adapts to what the receiver bears."""
     deadline: timedelta = timedelta(seconds=15)
+    options: EndpointOptions = field(default_factory=EndpointOptions)
     sealed: bytes = field(default=b"", repr=False)
+    access: bytes = field(default=b"", repr=False)
+    """Sealed: what relay shows the receiver beside the signature (headers, login, client certificate); empty: nothing.
+    """

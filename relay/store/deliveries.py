@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # Uses deliveries_heads: the index holds only heads, so a million deliveries that wait behind them cost nothing here.
 HEADS = """
-    SELECT d.id, o.event_id, d.lane, d.position, d.due_at, d.attempts, o.body
+    SELECT d.id, o.event_id, d.lane, d.position, d.due_at, d.attempts, o.body, d.number, d.replay_id
     FROM deliveries AS d JOIN outbox AS o USING (position)
     WHERE d.endpoint_id = $1 AND d.state = 'waiting' AND d.due_at <= now() ORDER BY d.due_at, d.position LIMIT $2
 """
@@ -33,10 +33,10 @@ RECORD = """
     WHERE d.id = row.id
 """
 ADD_ATTEMPTS = """
-    INSERT INTO attempts (delivery_id, number, started_at, seconds, outcome, status, error, detail, excerpt)
-    SELECT row.* FROM unnest($1::text[], $2::int[], $3::timestamptz[], $4::real[], $5::text[], $6::int[], $7::text[],
-                             $8::text[], $9::bytea[]) AS row(delivery_id)
-    JOIN deliveries ON deliveries.id = row.delivery_id
+    INSERT INTO attempts (delivery_id, number, started_at, seconds, outcome, status, error, detail, excerpt, address,
+                          resolve_seconds, answer_seconds)
+    SELECT * FROM unnest($1::text[], $2::int[], $3::timestamptz[], $4::real[], $5::text[], $6::int[], $7::text[],
+                         $8::text[], $9::bytea[], $10::text[], $11::real[], $12::real[])
 """
 # A statement of its own after RECORD: it sees what admission put behind the heads while RECORD waited.
 PROMOTE = """
@@ -46,7 +46,7 @@ PROMOTE = """
                 WHERE n.endpoint_id = $1 AND n.lane = ended.lane AND n.state = 'waiting' ORDER BY n.position LIMIT 1)
         FROM unnest($2::text[]) AS ended(lane)
     )) AND d.due_at IS NULL AND o.position = d.position
-    RETURNING d.id, o.event_id, d.lane, d.position, d.due_at, d.attempts, o.body
+    RETURNING d.id, o.event_id, d.lane, d.position, d.due_at, d.attempts, o.body, d.number, d.replay_id
 """
 PROBLEM = "UPDATE endpoints SET problem = $2 WHERE id = $1 AND problem IS DISTINCT FROM $2"
 DISABLE = "UPDATE endpoints SET state = 'disabled', problem = $2, version = version + 1 WHERE id = $1"
@@ -120,6 +120,8 @@ def _delivery(row: "asyncpg.Record") -> Delivery:
         due_at=row["due_at"],
         attempts=row["attempts"],
         body=row["body"],
+        number=row["number"],
+        replay=row["replay_id"] or "",
     )
 
 
@@ -149,4 +151,7 @@ def _attempt_columns(attempts: Sequence[Attempt]) -> tuple[list[object], ...]:
         [each.answer.error for each in attempts],
         [storable(each.answer.detail) for each in attempts],
         [each.answer.excerpt for each in attempts],
+        [storable(each.answer.address) for each in attempts],
+        [each.answer.resolve_seconds for each in attempts],
+        [each.answer.answer_seconds for each in attempts],
     )

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from relay.domain.connections import Connection, ConnectionId, ConnectionState, Cursor, CustomerId, Lease
-from relay.domain.endpoints import Endpoint, EndpointId, EndpointState
+from relay.domain.endpoints import Endpoint, EndpointId, EndpointOptions, EndpointState
 from relay.ports import Claimed, Renewed
 from relay.store.database import Database
 
@@ -22,7 +22,7 @@ HEARTBEAT = """
     INSERT INTO workers (id, seen_at) VALUES ($1, now()) ON CONFLICT (id) DO UPDATE SET seen_at = now()
 """
 FORGET_WORKERS = "DELETE FROM workers WHERE seen_at < now() - $1::interval OR id = $2"
-WORKED_ON = {"connections": "true", "endpoints": "state = 'active'"}
+WORKED_ON = {"connections": "true", "endpoints": "state IN ('active', 'suspended')"}
 """A connection that is not polled is held all the same: what was read from it before is still to be published."""
 SHARE = """
     SELECT (SELECT count(*) FROM {table} WHERE {worked_on}) AS subjects,
@@ -131,5 +131,7 @@ def endpoint_of(row: Any) -> Endpoint:
         connections=tuple(row["connections"]),
         at_once=row["at_once"],
         deadline=row["deadline"],
+        options=EndpointOptions.model_validate(row["options"]),
+        access=row["access"],
         sealed=row["sealed"],
     )

@@ -70,6 +70,9 @@ SAVE_ADMITTED = """
     WHERE a.connection_id = row.connection_id AND a.remote_id = row.remote_id
 """
 SUBSCRIPTIONS = "SELECT id, customer_id, event_types, connections FROM endpoints WHERE customer_id = ANY($1::text[])"
+# Whoever admits for an endpoint next waits here until these are seen: so a reader who has seen a number has seen all
+# before it, too.
+LOCK_NUMBERS = "SELECT 1 FROM endpoint_numbers WHERE endpoint_id = ANY($1::text[]) ORDER BY endpoint_id FOR UPDATE"
 # The lane's head is share-locked: it cannot end between our look and our commit, so whoever ends it later sees what we
 # put behind it. Heads are locked in the order of lanes, as the recording of attempts does, and nothing but heads is.
 ADD_DELIVERIES = """
@@ -81,13 +84,18 @@ ADD_DELIVERIES = """
              LATERAL (SELECT 1 FROM deliveries AS d
                       WHERE d.endpoint_id = lanes.endpoint_id AND d.lane = lanes.lane AND d.state = 'waiting'
                       ORDER BY d.position LIMIT 1 FOR SHARE) AS head
+    ), reached AS (
+        UPDATE endpoint_numbers AS n SET last = n.last + more.added
+        FROM (SELECT endpoint_id, count(*) AS added FROM new GROUP BY endpoint_id) AS more
+        WHERE n.endpoint_id = more.endpoint_id RETURNING n.endpoint_id, n.last - more.added AS last
     )
-    INSERT INTO deliveries (id, endpoint_id, position, lane, due_at)
+    INSERT INTO deliveries (id, endpoint_id, position, lane, due_at, number)
     SELECT new.id, new.endpoint_id, new.position, new.lane,
            CASE WHEN busy.lane IS NULL
                  AND row_number() OVER (PARTITION BY new.endpoint_id, new.lane ORDER BY new.position) = 1
-                THEN now() END
-    FROM new LEFT JOIN busy USING (endpoint_id, lane)
+                THEN now() END,
+           reached.last + row_number() OVER (PARTITION BY new.endpoint_id ORDER BY new.position)
+    FROM new JOIN reached USING (endpoint_id) LEFT JOIN busy USING (endpoint_id, lane)
     ON CONFLICT (endpoint_id, position) DO NOTHING
     RETURNING endpoint_id
 """
@@ -185,6 +193,7 @@ async def _subscriptions(connection: "PoolConnectionProxy[asyncpg.Record]", told
 async def _insert(connection: "PoolConnectionProxy[asyncpg.Record]", deliveries: Sequence[NewDelivery]) -> None:
     if not deliveries:
         return
+    await connection.execute(LOCK_NUMBERS, sorted({each.endpoint_id for each in deliveries}))
     added = await connection.fetch(
         ADD_DELIVERIES,
         [each.id for each in deliveries],

@@ -1,5 +1,6 @@
 """What people keep: customers, connections, endpoints, and a look at deliveries. One call per command."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -32,8 +33,10 @@ SET_CREDENTIALS = """
     WHERE id = $1
 """
 ADD_ENDPOINT = """
-    INSERT INTO endpoints (id, customer_id, name, url, sealed, event_types, connections, at_once, deadline)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+    WITH numbers AS (INSERT INTO endpoint_numbers (endpoint_id, last) VALUES ($1, 0))
+    INSERT INTO endpoints (id, customer_id, name, url, sealed, event_types, connections, at_once, deadline, options,
+                           access, public_keys)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 """
 SET_ENDPOINT = "UPDATE endpoints SET state = $2, problem = NULL, version = version + 1 WHERE id = $1"
 SET_SIGNING = "UPDATE endpoints SET sealed = $3, version = version + 1 WHERE id = $1 AND sealed = $2 RETURNING id"
@@ -63,8 +66,9 @@ DELIVERIES = """
     ORDER BY d.position DESC LIMIT $5
 """
 ATTEMPTS = """
-    SELECT number, started_at, seconds, outcome, status, error, detail, excerpt
-    FROM attempts WHERE delivery_id = $1 ORDER BY id
+    SELECT number, started_at, seconds, outcome, status, error, detail, excerpt, address, resolve_seconds,
+           answer_seconds
+    FROM attempts WHERE delivery_id = $1 ORDER BY started_at, number
 """
 RETRY = """
     UPDATE deliveries SET state = 'waiting', due_at = now(), done_at = NULL
@@ -114,13 +118,14 @@ class Registry:
             *(new.poll_every, new.reconcile_every),
         )
 
-    async def add_endpoint(self, new: Endpoint) -> None:
+    async def add_endpoint(self, new: Endpoint, public_keys: Sequence[str] = ()) -> None:
         """Store an endpoint; workers are woken. Raises AlreadyThere when the customer has one of that name."""
         await self._add(
             f"{new.customer_id} already has an endpoint {new.name!r}: choose another --name",
             ADD_ENDPOINT,
             *(new.id, new.customer_id, new.name, new.url, new.sealed, list(new.event_types), list(new.connections)),
-            *(new.at_once, new.deadline),
+            *(new.at_once, new.deadline, new.options.model_dump(mode="json", exclude_defaults=True)),
+            *(new.access, list(public_keys)),
         )
 
     async def _add(self, taken: str, statement: str, *values: Any) -> None:

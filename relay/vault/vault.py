@@ -22,6 +22,7 @@ class Purpose(StrEnum):
     """What a sealed value is for."""
 
     CREDENTIALS = "credentials"
+    ACCESS = "access"
     SIGNING_SECRET = "signing-secret"  # noqa: S105 - the name of a purpose, not a secret
 
 

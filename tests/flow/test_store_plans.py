@@ -22,10 +22,10 @@ ROWS = """
     INSERT INTO snapshots SELECT 'con_' || n % 20 + 1, 'p' || n, '{}', 'h', 1, false, 0, now(), now()
         FROM generate_series(1, 20000) AS n;
     INSERT INTO admitted SELECT 'con_' || n % 20 + 1, 'p' || n, 1 FROM generate_series(1, 20000) AS n;
-    INSERT INTO deliveries (id, endpoint_id, position, lane, state, due_at)
+    INSERT INTO deliveries (id, endpoint_id, position, lane, state, due_at, number)
         SELECT 'dlv_' || position, 'end_' || position % 20 + 1, position, 'con|p' || position % 500,
                CASE WHEN position % 3 = 0 THEN 'waiting' ELSE 'delivered' END,
-               CASE WHEN position % 15 = 0 THEN now() END
+               CASE WHEN position % 15 = 0 THEN now() END, position
         FROM outbox;
     ANALYZE;
 """
