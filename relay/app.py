@@ -181,14 +181,17 @@ class Worker:
 
     async def _forget(self) -> None:
         while True:
+            more = 0
             try:
-                forgotten = await self.retention.forget()
+                turned = await self.retention.turn_days()
+                if turned.made or turned.dropped:
+                    log.info("attempts.turned", made=len(turned.made), dropped=len(turned.dropped))
+                if forgotten := await self.retention.forget():
+                    log.info("events.forgotten", events=forgotten)
+                more = forgotten + await self.retention.forget_attempts()
             except Unavailable as error:
                 log.warning("events.kept", problem=str(error))
-                forgotten = 0
-            if forgotten:
-                log.info("events.forgotten", events=forgotten)
-            await asyncio.sleep(FORGET_MORE if forgotten else FORGET_AGAIN)
+            await asyncio.sleep(FORGET_MORE if more else FORGET_AGAIN)
 
     async def _listen(self) -> None:
         def leases(subjects: str) -> None:

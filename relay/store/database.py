@@ -23,8 +23,14 @@ Answer = TypeVar("Answer")
 ATTEMPTS = 4
 """How often a transaction is tried that met another's."""
 
-CLASHES = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.ForeignKeyViolationError)
-"""What running again cures: a ring of waits, or a person who removed a row between our look and our write."""
+CLASHES = (
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.ForeignKeyViolationError,
+    asyncpg.CheckViolationError,
+)
+"""What running again cures: a ring of waits, a person who removed a row between our look and our write, or an attempt
+on its way to the default partition whose day got a partition of its own meanwhile."""
 
 CONNECT_SECONDS = 10
 

@@ -44,6 +44,18 @@ FIND = """
     SELECT * FROM {table} WHERE id = $1 OR name = $1 OR customer_id || '/' || name = $1 ORDER BY customer_id, name
 """
 LIST = "SELECT * FROM {table} ORDER BY customer_id, name"
+# Attempts have no foreign key that would take them along. The row is locked first: nothing is recorded behind our back.
+LOCK = "SELECT 1 FROM {table} WHERE id = $1 FOR UPDATE"
+REMOVE_ATTEMPTS = {
+    "endpoints": """
+        DELETE FROM attempts WHERE delivery_id IN (SELECT id FROM deliveries WHERE endpoint_id = $1)
+    """,
+    "connections": """
+        DELETE FROM attempts WHERE delivery_id IN (
+            SELECT d.id FROM deliveries AS d JOIN outbox AS o USING (position) WHERE o.connection_id = $1
+        )
+    """,
+}
 REMOVE = "DELETE FROM {table} WHERE id = $1"
 CONNECTION_COUNTS = """
     SELECT (SELECT count(*) FROM snapshots WHERE connection_id = $1 AND NOT deleted) AS orders,
@@ -192,7 +204,14 @@ class Registry:
 
     async def remove(self, table: str, subject_id: str) -> None:
         """Remove a connection or endpoint with all that belongs to it."""
-        await self._change(REMOVE.format(table=table), subject_id)
+
+        async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
+            await connection.execute(LOCK.format(table=table), subject_id)
+            await connection.execute(REMOVE_ATTEMPTS[table], subject_id)
+            await connection.execute(REMOVE.format(table=table), subject_id)
+            await connection.execute(NOTIFY, "relay_leases", "")
+
+        await self._database.transact(work)
 
     async def deliveries(
         self, *, endpoint: str | None = None, state: str | None = None, order: str | None = None, most: int = 50
