@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from relay.domain.events import ChangeEvent
+from relay.domain.notices import NoticeEvent
 from relay.domain.orders import OrderDocument
 from relay.streams import documented
 from relay.wire.kafka import Topics
@@ -21,6 +22,11 @@ def change_event_schema() -> dict[str, Any]:
 def purchase_order_schema() -> dict[str, Any]:
     """The value on the state topic, and `data.order` of an event."""
     return _schema(OrderDocument, "purchase-order.v1", "Purchase order")
+
+
+def notice_schema() -> dict[str, Any]:
+    """The body of a notice on the operations topic."""
+    return _schema(NoticeEvent, "notice.v1", "Operational notice")
 
 
 def asyncapi() -> dict[str, Any]:
