@@ -215,7 +215,7 @@ class _Concurrency:
         self.limit = min(start, most)
         self._most = most
         self._doubling = True
-        self._good = 0
+        self._good = self._peak = 0
         self._old = 0
 
     def adapt(self, signal: Signal, busy: int) -> None:
@@ -228,17 +228,18 @@ class _Concurrency:
         elif signal is Signal.SLOW and self.limit > START:
             # A receiver that is always slow but keeps its deadline is not brought down to one at a time.
             self._cut(START, busy)
-        elif signal is not Signal.REFUSED and 2 * busy >= self.limit:
-            # Good answers to a few attempts do not show that many are borne.
-            self._grow()
+        elif signal is not Signal.REFUSED:
+            self._grow(busy)
 
     def _cut(self, floor: int, busy: int) -> None:
         self.limit = max(floor, self.limit // 2)
         self._doubling = False
-        self._good, self._old = 0, busy - 1
+        self._good, self._peak, self._old = 0, 0, busy - 1
 
-    def _grow(self) -> None:
-        self._good += 1
+    def _grow(self, busy: int) -> None:
+        self._good, self._peak = self._good + 1, max(self._peak, busy)
         if self._good >= self.limit:
-            self.limit = min(self._most, 2 * self.limit if self._doubling else self.limit + 1)
-            self._good = 0
+            # A round of a few attempts at a time does not show that more are borne.
+            if 2 * self._peak >= self.limit:
+                self.limit = min(self._most, 2 * self.limit if self._doubling else self.limit + 1)
+            self._good = self._peak = 0
