@@ -22,6 +22,7 @@ from relay.domain.deliveries import Answer, Outcome
 from relay.domain.egress import Policy
 from relay.domain.errors import UserError
 from relay.domain.retry import classify
+from relay.domain.verification import Permission
 from relay.wire.pinned import Dialling
 from relay.wire.webhook import BODY_CAP, EXCERPT, WebhookSender, check_url
 
@@ -188,6 +189,31 @@ async def test_redirects_are_not_followed(serve, status):
 async def test_retry_after_is_read_and_nonsense_in_it_ignored(serve, value, seconds):
     server = await serve(answering(b"HTTP/1.1 503 No\r\nretry-after: " + value + b"\r\ncontent-length: 0\r\n\r\n"))
     assert await send_to(server.url) == Answer(status=503, retry_after=seconds)
+
+
+async def test_a_url_is_asked_for_its_permission_and_the_answers_headers_are_told(serve):
+    seen = []
+
+    async def behave(reader, writer):
+        seen.append((await reader.readuntil(b"\r\n\r\n")).decode())
+        writer.write(b"HTTP/1.1 200 OK\r\nWebHook-Allowed-Origin: relay\r\nAllow: \xe9\r\ncontent-length: 2\r\n\r\nhi")
+        await writer.drain()
+
+    server = await serve(behave)
+    async with sender_to(server.url) as sender:
+        permission = await sender.ask({"webhook-request-origin": "relay"})
+    assert permission == Permission(Answer(status=200, excerpt=b"hi"), origin="relay", rate="", allow="")
+    assert seen[0].startswith(f"OPTIONS /hook{SECRET_QUERY} HTTP/1.1\r\n")
+    assert "webhook-request-origin: relay\r\n" in seen[0].lower()
+
+
+async def test_a_url_that_does_not_answer_gives_no_permission(serve):
+    async def behave(reader, _writer):
+        await reader.readuntil(b"\r\n\r\n")
+
+    server = await serve(behave)
+    async with sender_to(server.url) as sender:
+        assert (await sender.ask({})).answer.error == "reset"
 
 
 async def test_connections_are_kept_for_the_next_webhook(serve):
