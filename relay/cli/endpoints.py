@@ -159,6 +159,35 @@ def keys(name: Name, *, data: Data = None, as_json: AsJson = False) -> None:
         _tell_live(found)
 
 
+@app.command("pull-token")
+def pull_token(
+    name: Name,
+    *,
+    revoke: Annotated[bool, typer.Option("--revoke", help="End the token; give no new one.")] = False,
+    token_file: Annotated[
+        Path | None, typer.Option(help="Write the token here, mode 0600, instead of showing it.")
+    ] = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Give an endpoint a new pull token: with it a receiver reads the endpoint's events over HTTP. The old one ends."""
+    from relay.control.pull import PullTokens
+
+    if revoke:
+        ended = with_control(data, lambda control: PullTokens(control.registry).revoke(name))
+        document(ended) if as_json else line(f"no pull token is good for {ended.customer}/{ended.name} ({ended.id})")
+        return
+    with _private(token_file, "--token-file") as file:
+        made = with_control(data, lambda control: PullTokens(control.registry).issue(name))
+        if file:
+            file.write(f"{made.token}\n")
+    if as_json:
+        document({**made.model_dump(mode="json", exclude={"token"} if token_file else None)})
+        return
+    line(f"pull token written to {token_file}" if token_file else f"pull token, shown only now: {made.token}")
+    line(f"good for GET {made.path}")
+
+
 @app.command("remove")
 def remove(
     name: Name,
@@ -211,7 +240,7 @@ def _tell_live(live: Sequence["KeyView"]) -> None:
 
 
 @contextmanager
-def _private(path: Path | None) -> Iterator[IO[str] | None]:
+def _private(path: Path | None, option: str = "--secret-file") -> Iterator[IO[str] | None]:
     """A new file that only its owner can read, made before the secret is: it is never lost for want of a place."""
     if path is None:
         yield None
@@ -219,9 +248,9 @@ def _private(path: Path | None) -> Iterator[IO[str] | None]:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        raise AlreadyThere(f"--secret-file {path} exists: name a new file") from None
+        raise AlreadyThere(f"{option} {path} exists: name a new file") from None
     except OSError as error:
-        raise UserError(f"--secret-file {path} cannot be written: {error.strerror}") from None
+        raise UserError(f"{option} {path} cannot be written: {error.strerror}") from None
     with os.fdopen(descriptor, "w") as file:
         try:
             yield file

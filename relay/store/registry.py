@@ -40,6 +40,7 @@ ADD_ENDPOINT = """
 """
 SET_ENDPOINT = "UPDATE endpoints SET state = $2, problem = NULL, version = version + 1 WHERE id = $1"
 SET_SIGNING = "UPDATE endpoints SET sealed = $3, version = version + 1 WHERE id = $1 AND sealed = $2 RETURNING id"
+SET_PULL_TOKEN = "UPDATE endpoints SET pull_token = $2 WHERE id = $1"  # noqa: S105 - a statement
 FIND = """
     SELECT * FROM {table} WHERE id = $1 OR name = $1 OR customer_id || '/' || name = $1 ORDER BY customer_id, name
 """
@@ -201,6 +202,11 @@ class Registry:
             await connection.execute(NOTIFY, "relay_leases", "")
 
         await self._database.transact(work)
+
+    async def set_pull_token(self, endpoint_id: str, digest: bytes | None) -> None:
+        """Put the digest of a pull token, or none, in the place of the one before."""
+        async with self._database.session() as connection:
+            await connection.execute(SET_PULL_TOKEN, endpoint_id, digest)
 
     async def remove(self, table: str, subject_id: str) -> None:
         """Remove a connection or endpoint with all that belongs to it."""
