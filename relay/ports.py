@@ -1,6 +1,6 @@
 """The borders between rooms: what a connector is, and what the stages ask of store, Kafka and sender."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
@@ -10,10 +10,12 @@ from pydantic import BaseModel
 from relay.domain.admission import Admitted
 from relay.domain.capabilities import Capabilities
 from relay.domain.connections import Connection, Cursor, Lease, Polled
-from relay.domain.deliveries import Answer, Attempt, Delivery
+from relay.domain.deliveries import Answer, Attempt, Delivery, DeliveryId
 from relay.domain.events import Snapshot
+from relay.domain.health import Verdict
 from relay.domain.messages import Message, Published
 from relay.domain.orders import PurchaseOrder
+from relay.domain.verification import Permission
 
 if TYPE_CHECKING:
     import httpx
@@ -135,7 +137,28 @@ class Heads:
     """Heads of lanes that are due, and when the next one will be (None: nothing waits for a time)."""
 
     due: tuple[Delivery, ...]
-    next_due: datetime | None
+    next_due: datetime | None = None
+    more: bool = False
+    """Whether more are due than these."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What recording goes by: whether only an order's newest event waits, bytes to come back, and the new health."""
+
+    latest_only: bool
+    bytes: int
+    verdict: Verdict | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """What a runner has room for: heads, how many of them attempted before, and bytes; and what it holds already."""
+
+    heads: int
+    repeated: int
+    bytes: int
+    held: frozenset[DeliveryId] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,16 +264,36 @@ class Admissions(Protocol):
 class Deliveries(Protocol):
     """Deliveries of endpoints. Every write names a lease and raises LeaseLost without it."""
 
-    async def heads(self, endpoint_id: str, most: int) -> Heads:
-        """Up to `most` heads that are due, longest due first."""
+    async def heads(self, endpoint_id: str, space: Space) -> Heads:
+        """Heads that are due and not held, longest due first, as many as there is space for, and one at least."""
         ...
 
-    async def record(self, lease: Lease, attempts: Sequence[Attempt]) -> tuple[Delivery, ...]:
+    async def record(self, lease: Lease, attempts: Sequence[Attempt], rules: Rules) -> Heads:
         """Store attempts and what follows from them; the next heads of the lanes that may go on."""
+        ...
+
+    async def supersede(self, lease: Lease, held: Collection[DeliveryId]) -> None:
+        """Leave out what a newer event of its order has made old, in lanes whose refused head is due and not held."""
         ...
 
     async def save_problem(self, lease: Lease, problem: str | None) -> None:
         """What keeps this endpoint from being sent anything; None: nothing does."""
+        ...
+
+    async def disable(self, lease: Lease, problem: str) -> None:
+        """Send nothing more to this endpoint until a person enables it."""
+        ...
+
+
+class Verifying(Protocol):
+    """What a verification comes to. Every write names a lease and raises LeaseLost without it."""
+
+    async def save_problem(self, lease: Lease, problem: str | None) -> None:
+        """What keeps this endpoint from being sent anything; None: nothing does."""
+        ...
+
+    async def save_verified(self, lease: Lease, proof: str, per_minute: int | None) -> None:
+        """What the endpoint has proved, and the most webhooks that it wants per minute (None: it sets no limit)."""
         ...
 
     async def disable(self, lease: Lease, problem: str) -> None:
@@ -271,4 +314,12 @@ class Sending(Protocol):
 
     async def send(self, headers: Mapping[str, str], body: bytes) -> Answer:
         """POST `body`; whatever happens is an answer."""
+        ...
+
+
+class Asking(Sending, Protocol):
+    """A client of one URL that can also be asked whether it wants webhooks."""
+
+    async def ask(self, headers: Mapping[str, str]) -> Permission:
+        """OPTIONS: whether the URL wants webhooks; whatever happens is an answer."""
         ...

@@ -20,8 +20,9 @@ from relay.domain.connections import Connection, ConnectionState, Polled
 from relay.domain.egress import Policy
 from relay.domain.endpoints import Endpoint
 from relay.domain.errors import Transient, UserError
+from relay.domain.lanes import Memory
 from relay.domain.rotation import read, signing_keys
-from relay.domain.signing import EndingKey, SigningKey
+from relay.domain.signing import SigningKey, TimedKey
 from relay.ports import (
     Admissions,
     Claimed,
@@ -34,7 +35,7 @@ from relay.ports import (
     Outbox,
     Publishing,
 )
-from relay.stages.deliver import Deliver
+from relay.stages.deliver import MOST_BYTES, Deliver
 from relay.stages.poll import Patience, Poll
 from relay.stages.publish import Destinations, Publish
 from relay.stages.reconcile import Doubt, Reconcile
@@ -215,6 +216,7 @@ class EndpointParts:
     deliveries: Deliveries
     connect_timeout: timedelta
     egress: Policy = field(default_factory=Policy)
+    memory: Memory = field(default_factory=lambda: Memory(MOST_BYTES))
     clock: Clock = utc_now
     dice: Dice = random.random
 
@@ -251,17 +253,20 @@ class EndpointRunner:
         except UserError as error:
             await parts.deliveries.save_problem(lease, str(error))
             raise
-        await parts.deliveries.save_problem(lease, None)
+        if not (endpoint.health.noticed or endpoint.health.suspended_at):
+            await parts.deliveries.save_problem(lease, None)
         dialling = Dialling(endpoint.deadline, parts.connect_timeout, endpoint.at_once, parts.egress)
         sender = WebhookSender(endpoint.url, dialling)
         try:
-            self._deliver = Deliver(endpoint, lease, secrets, sender, parts.deliveries, parts.clock, parts.dice)
+            self._deliver = Deliver(
+                endpoint, lease, secrets, sender, parts.deliveries, parts.clock, parts.dice, parts.memory
+            )
             if not self._stopped:
                 await self._deliver.run()
         finally:
             await sender.close()
 
-    async def _secrets(self, endpoint: Endpoint) -> list[SigningKey | EndingKey]:
+    async def _secrets(self, endpoint: Endpoint) -> list[SigningKey | TimedKey]:
         opened = await self.parts.opener.open(
             endpoint.customer_id, endpoint.id, Purpose.SIGNING_SECRET, endpoint.sealed
         )

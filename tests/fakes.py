@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from itertools import count
+from itertools import accumulate, count
 
 from relay.domain.admission import Admitted, Subscription, Told, contiguous, wanted
 from relay.domain.capabilities import Capabilities, FieldCapability
@@ -139,6 +139,8 @@ class World:
     deliveries: dict = field(default_factory=dict)
     attempts: list = field(default_factory=list)
     disabled: list = field(default_factory=list)
+    spaces: list = field(default_factory=list)
+    verdicts: list = field(default_factory=list)
     problems: list = field(default_factory=list)
     _positions: count = field(default_factory=lambda: count(1))
 
@@ -268,20 +270,31 @@ class World:
     def waiting(self):
         return [each["id"] for each in self.deliveries.values() if each["state"] == "waiting"]
 
-    async def heads(self, endpoint_id, most):
+    async def heads(self, endpoint_id, space):
         self._enter("heads")
+        self.spaces.append(space)
         heads = [each for each in self._of(endpoint_id) if each["state"] == "waiting" and each["due_at"]]
         later = [each["due_at"] for each in heads if each["due_at"] > clock()]
         due = sorted(
-            (each for each in heads if each["due_at"] <= clock()), key=lambda each: (each["due_at"], each["position"])
+            (each for each in heads if each["due_at"] <= clock() and each["id"] not in space.held),
+            key=lambda each: (each["due_at"], each["position"]),
         )
-        return Heads(tuple(map(_delivery, due[:most])), min(later, default=None))
+        fresh = [each for each in due if not each["attempts"]][: space.heads]
+        again = [each for each in due if each["attempts"]][: space.repeated]
+        found = sorted((*fresh, *again), key=lambda each: (each["due_at"], each["position"]))
+        given = _within(found, space.bytes)
+        full = len(fresh) == space.heads or len(again) == space.repeated
+        return Heads(
+            tuple(map(_delivery, given)), min(later, default=None), more=bool(due) and (full or len(given) < len(found))
+        )
 
-    async def record(self, lease, attempts):
+    async def record(self, lease, attempts, rules):
         # A commit takes a moment, in which the loop goes on.
         await asyncio.sleep(0.001)
         self._enter("record", lease)
         promoted = []
+        if rules.verdict:
+            self.verdicts.append(rules.verdict)
         for attempt in attempts:
             self.attempts.append(attempt)
             row = self.deliveries[attempt.delivery.id]
@@ -294,8 +307,13 @@ class World:
             following = [each for each in lane if each["state"] == "waiting"]
             if following and following[0]["due_at"] is None:
                 following[0]["due_at"] = clock()
-                promoted.append(_delivery(following[0]))
-        return tuple(promoted)
+                promoted.append(following[0])
+        given = _within(promoted, rules.bytes)
+        return Heads(tuple(map(_delivery, given)), more=len(given) < len(promoted))
+
+    async def supersede(self, lease, held):
+        """Only that it is asked: what it does is shown on the real store."""
+        self._enter("supersede", lease)
 
     async def save_problem(self, lease, problem):
         self._enter("save_problem", lease)
@@ -304,6 +322,12 @@ class World:
     async def disable(self, lease, problem):
         self._enter("disable", lease)
         self.disabled.append(problem)
+
+
+def _within(rows, most):
+    """The first of them, as long as those before are smaller than `most` bytes."""
+    before = accumulate((len(each["body"]) for each in rows), initial=0)
+    return [each for each, smaller in zip(rows, before, strict=False) if smaller < most]
 
 
 def _delivery(row):

@@ -1,7 +1,7 @@
 """An endpoint: a customer's URL that wants to hear of changes, and how it wants to hear of them."""
 
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Literal, NewType
 
@@ -67,7 +67,7 @@ class EndpointOptions(BaseModel):
         (), max_length=100, description="The wait before each attempt; empty: the schedule of relay."
     )
     refused_attempts: int = Field(
-        5, ge=1, le=100, description="Attempts of an event that is answered with 3xx or 4xx (not 408, 425, 429)."
+        8, ge=1, le=100, description="Attempts of an event that is answered with 3xx or 4xx (not 408, 425, 429)."
     )
     per_second: float | None = Field(None, gt=0, le=100_000, description="Most attempts per second; none: no limit.")
     where: str = Field("", max_length=2000, description="A condition on the event; empty: every event.")
@@ -77,6 +77,17 @@ class EndpointOptions(BaseModel):
     disable_after: timedelta = Field(
         timedelta(hours=72), gt=timedelta(0), le=timedelta(days=90), description="Suspended after so long in failure."
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether an endpoint takes anything, over hours and days."""
+
+    failing_since: datetime | None = None
+    """The first failed attempt after the last delivered one."""
+    noticed: timedelta = timedelta(0)
+    """How long a failure was already told of."""
+    suspended_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +108,11 @@ class Endpoint:
     """The most attempts in flight; how many there are adapts to what the receiver bears."""
     deadline: timedelta = timedelta(seconds=15)
     options: EndpointOptions = field(default_factory=EndpointOptions)
+    health: Health = field(default_factory=Health)
+    verified: bool = False
+    """What `options.verification` asks for was proved, for this URL."""
+    allowed_per_minute: int | None = None
+    """The most webhooks that the receiver wants, as its handshake said; None: it sets no limit."""
     sealed: bytes = field(default=b"", repr=False)
     access: bytes = field(default=b"", repr=False)
     """Sealed: what relay shows the receiver beside the signature (headers, login, client certificate); empty: nothing.

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
-from relay.domain.deliveries import Answer, Outcome
+from relay.domain.deliveries import Answer, Outcome, Wish
+from relay.domain.endpoints import EndpointOptions, Ordering
 
 SCHEDULE: tuple[timedelta, ...] = (
     timedelta(0),
@@ -33,46 +34,71 @@ FLOOR = timedelta(seconds=1)
 LONGEST_RETRY_AFTER = timedelta(hours=24)
 
 _GONE, _NOT_IMPLEMENTED = 410, 501
+_AGAIN = frozenset({408, 425, 429})
 _LONGEST_VALUE = 64
 
 
 def classify(answer: Answer) -> Outcome:
     """What an answer means for its delivery.
 
-    | answer                                          | outcome   |
-    |-------------------------------------------------|-----------|
-    | any error, also after a status                  | RETRY     |
-    | 2xx                                             | DELIVERED |
-    | 410                                             | GONE      |
-    | 501                                             | DEAD      |
-    | any other status: 3xx, 4xx, 5xx                 | RETRY     |
+    | answer                                                           | outcome                     |
+    |------------------------------------------------------------------|-----------------------------|
+    | any error, also after a status                                   | RETRY                       |
+    | 2xx                                                              | DELIVERED                   |
+    | 410, or `webhook-delivery: disable`                              | GONE: the endpoint disabled |
+    | 501, or `webhook-delivery: abort-message`                        | DEAD                        |
+    | 408, 425, 429, other 5xx                                         | RETRY                       |
+    | 3xx (never followed), other 4xx                                  | RETRY, fewer: see `most`    |
 
     A 2xx whose body broke off is tried again: a second webhook has the same id, a lost one never comes back. Most 4xx,
     and addresses that our own rules forbid (error "policy"), are somebody's mistake and are mended within the schedule,
-    so they do not cost the customer an event.
+    so they do not cost the customer an event at once.
     """
     if answer.error:
         return Outcome.RETRY
     status = answer.status or 0
     if 200 <= status <= 299:  # noqa: PLR2004 - the class of success, RFC 9110 section 15.3
         return Outcome.DELIVERED
-    return {_GONE: Outcome.GONE, _NOT_IMPLEMENTED: Outcome.DEAD}.get(status, Outcome.RETRY)
+    if status == _GONE or answer.wish is Wish.DISABLE:
+        return Outcome.GONE
+    return Outcome.DEAD if status == _NOT_IMPLEMENTED or answer.wish is Wish.ABORT else Outcome.RETRY
 
 
-def next_attempt(
+def refused(answer: Answer) -> bool:
+    """Whether the receiver was there and did not want this event: 3xx and 4xx, but not "try again" (408, 425, 429)."""
+    return not answer.error and 300 <= (answer.status or 0) <= 499 and answer.status not in _AGAIN  # noqa: PLR2004 - RFC 9110 section 15
+
+
+def most_attempts(answer: Answer, options: EndpointOptions) -> int:
+    """How often an event may be tried in all, when the latest try was answered so."""
+    limits = [len(schedule_of(options))]
+    if options.ordering is Ordering.SKIP_AFTER:
+        limits.append(options.skip_after)
+    if refused(answer):
+        limits.append(options.refused_attempts)
+    return min(limits)
+
+
+def schedule_of(options: EndpointOptions) -> Sequence[timedelta]:
+    """The waits before each attempt of an endpoint."""
+    return options.schedule or SCHEDULE
+
+
+def next_attempt(  # noqa: PLR0913 - what the decision rests on
     *,
     attempts: int,
     now: datetime,
     dice: float,
     retry_after: float | None = None,
     schedule: Sequence[timedelta] = SCHEDULE,
+    most: int | None = None,
 ) -> datetime | None:
-    """When to try again after `attempts` tries, or None when the schedule is used up.
+    """When to try again after `attempts` tries, or None when the schedule, or `most`, is used up.
 
     `retry_after` (seconds) is the receiver's "not before": it makes the wait longer, up to 24 hours, and never shorter
     than the schedule's, or a receiver that always says "1" would use up twelve attempts in as many seconds.
     """
-    if attempts >= len(schedule):
+    if attempts >= len(schedule) or (most is not None and attempts >= most):
         return None
     if attempts <= 0:
         return now + schedule[0]

@@ -36,7 +36,13 @@ TOLERANCE = 300
 MOST_SIGNATURES = 32
 
 ID, TIMESTAMP, SIGNATURE = "webhook-id", "webhook-timestamp", "webhook-signature"
-DELIVERY, ATTEMPT = "relay-delivery", "relay-attempt"
+DELIVERY, ATTEMPT, NUMBER, CURSOR, REPLAY = (
+    "relay-delivery",
+    "relay-attempt",
+    "relay-number",
+    "relay-cursor",
+    "relay-replay",
+)
 """Headers beside the standard's: for support, unsigned, never needed to handle a webhook."""
 
 Reason: TypeAlias = Literal["missing", "malformed", "stale", "future", "mismatch"]
@@ -50,11 +56,16 @@ _SHAPES = {"v1": re.compile(r"[A-Za-z0-9+/]{43}="), "v1a": re.compile(r"[A-Za-z0
 
 
 @dataclass(frozen=True, slots=True)
-class EndingKey:
-    """A key that signs until a moment, in unix seconds: the old one while a secret is replaced."""
+class TimedKey:
+    """A key that signs from `since` on, before `until`, in unix seconds: the new and the old while one is replaced."""
 
     key: SigningKey = field(repr=False)
-    until: int
+    since: int | None = None
+    until: int | None = None
+
+    def signs(self, timestamp: int) -> bool:
+        """Whether that time is its own."""
+        return (self.since is None or self.since <= timestamp) and (self.until is None or timestamp < self.until)
 
 
 class SignatureRefused(RelayError):
@@ -115,20 +126,35 @@ def sign(secrets: Sequence[SigningKey], message_id: str, timestamp: int, body: b
     return " ".join(_signature(secret, signed) for secret in secrets)
 
 
-def webhook_headers(secrets: Sequence[SigningKey | EndingKey], delivery: Delivery, timestamp: int) -> dict[str, str]:
-    """The headers of a delivery's next attempt. `webhook-id` is the event's id, the same on every attempt.
+def signed_headers(
+    secrets: Sequence[SigningKey | TimedKey], message_id: str, timestamp: int, body: bytes
+) -> dict[str, str]:
+    """The headers that any webhook has: what it holds, and the standard's three.
 
     Raises:
-        ValueError: Every key has ended, or the delivery's id cannot be signed.
+        ValueError: No key signs at this time, or the id cannot be signed.
     """
     return {
         "content-type": "application/json",
-        ID: delivery.event_id,
+        ID: message_id,
         TIMESTAMP: str(timestamp),
-        SIGNATURE: sign(_live(secrets, timestamp), delivery.event_id, timestamp, delivery.body),
+        SIGNATURE: sign(_live(secrets, timestamp), message_id, timestamp, body),
+    }
+
+
+def webhook_headers(secrets: Sequence[SigningKey | TimedKey], delivery: Delivery, timestamp: int) -> dict[str, str]:
+    """The headers of a delivery's next attempt. `webhook-id` is the event's id, the same on every attempt.
+
+    Raises:
+        ValueError: No key signs at this time, or the delivery's id cannot be signed.
+    """
+    headers = {
+        **signed_headers(secrets, delivery.event_id, timestamp, delivery.body),
         DELIVERY: delivery.id,
         ATTEMPT: str(delivery.attempts + 1),
+        NUMBER: str(delivery.number),
     }
+    return headers | {REPLAY: delivery.replay} if delivery.replay else headers
 
 
 def verify(
@@ -158,9 +184,9 @@ def _signed_text(message_id: str, seconds: str, body: bytes) -> bytes:
     return f"{message_id}.{seconds}.".encode() + body
 
 
-def _live(secrets: Sequence[SigningKey | EndingKey], timestamp: int) -> list[SigningKey]:
-    keys = (each if isinstance(each, EndingKey) else EndingKey(each, timestamp + 1) for each in secrets)
-    return [each.key for each in keys if timestamp < each.until]
+def _live(secrets: Sequence[SigningKey | TimedKey], timestamp: int) -> list[SigningKey]:
+    keys = (each if isinstance(each, TimedKey) else TimedKey(each) for each in secrets)
+    return [each.key for each in keys if each.signs(timestamp)]
 
 
 def _version(key: SigningKey | VerifyingKey) -> str:

@@ -3,7 +3,8 @@
     head of a lane -> signed -> sent -> recorded(delivered | due again | dead) -> the lane's next
 
 A lane goes on only after its head is recorded, so a receiver never sees an order's events in another order. A crash
-after sending and before recording sends twice; receivers deduplicate on `webhook-id`.
+after sending and before recording sends twice; receivers deduplicate on `webhook-id`. How many attempts are in flight
+is the flow's decision, how many deliveries are in memory that of lanes and window.
 """
 
 import asyncio
@@ -16,12 +17,15 @@ import structlog
 
 from relay import metrics
 from relay.domain.connections import Lease
-from relay.domain.deliveries import Answer, Attempt, Delivery, Outcome
-from relay.domain.endpoints import Endpoint
-from relay.domain.lanes import Lanes
-from relay.domain.retry import classify, next_attempt
-from relay.domain.signing import EndingKey, SigningKey, webhook_headers
-from relay.ports import Clock, Deliveries, Dice, Sending
+from relay.domain.cursors import cursor_of
+from relay.domain.deliveries import Answer, Attempt, Delivery, Outcome, Wish
+from relay.domain.endpoints import Endpoint, EndpointState, Health, Ordering
+from relay.domain.flow import BreakerState, Flow, Limits, signal
+from relay.domain.health import Verdict, judged
+from relay.domain.lanes import Lanes, Memory
+from relay.domain.retry import classify, most_attempts, next_attempt, schedule_of
+from relay.domain.signing import CURSOR, SigningKey, TimedKey, webhook_headers
+from relay.ports import Clock, Deliveries, Dice, Heads, Rules, Sending, Space
 
 log = structlog.get_logger()
 
@@ -31,6 +35,7 @@ SAFETY_NET = timedelta(seconds=30)
 """The store is asked at least this often, should a wake-up have been lost."""
 BREATH = timedelta(milliseconds=50)
 """The shortest rest before something falls due: the store's clock may still have to reach what ours has passed."""
+MOST_BYTES = 256 * 1024 * 1024
 
 
 @dataclass
@@ -39,27 +44,28 @@ class Deliver:
 
     endpoint: Endpoint
     lease: Lease
-    secrets: Sequence[SigningKey | EndingKey] = field(repr=False)
+    secrets: Sequence[SigningKey | TimedKey] = field(repr=False)
     sender: Sending
     store: Deliveries
     clock: Clock
     dice: Dice
+    memory: Memory = field(default_factory=lambda: Memory(MOST_BYTES))
     _ended: list[Attempt] = field(default_factory=list, init=False)
     _bell: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _more: bool = field(default=True, init=False)
     _next_due: datetime | None = field(default=None, init=False)
     _stopping: bool = field(default=False, init=False)
-    _gone: bool = field(default=False, init=False)
+    _disabled: str = field(default="", init=False)
     _recording: bool = field(default=False, init=False)
-    _sending: int = field(default=0, init=False)
+    _flow: Flow = field(init=False)
+    _health: Health = field(init=False)
 
     def __post_init__(self) -> None:
-        under_way = AHEAD * self.endpoint.at_once
-        self._window = 2 * under_way
-        self._lanes = Lanes(at_once=under_way, window=self._window)
+        self._window = 2 * AHEAD * self.endpoint.at_once
+        self._lanes = Lanes(self._window, self.memory)
+        self._health = self.endpoint.health
         # Heads that were read before a record was committed would be sent again after it.
         self._turn = asyncio.Lock()
-        self._slots = asyncio.Semaphore(self.endpoint.at_once)
 
     def ring(self) -> None:
         """The store may have new heads."""
@@ -72,68 +78,95 @@ class Deliver:
         self._bell.set()
 
     async def run(self) -> None:
-        """Deliver until stopped, or until the endpoint says that it is gone.
+        """Deliver until stopped, or until the endpoint is disabled: by its own wish, or after days in failure.
 
         Raises an exception group with LeaseLost when another worker took over, or Unavailable when the store is not
         there; attempts that were not recorded are then made again, with the same id.
         """
-        async with asyncio.TaskGroup() as tasks:
-            while not self._over():
-                self._bell.clear()
-                if self._ended and not self._recording:
-                    self._recording = True
-                    tasks.create_task(self._record())
-                if not self._stopping:
-                    await self._refill()
-                    for delivery in self._lanes.take():
-                        self._sending += 1
-                        tasks.create_task(self._send(delivery))
-                await self._rest()
-        if self._gone:
-            await self.store.disable(self.lease, "the endpoint answered 410 Gone: it asks never to be called again")
-            log.warning("endpoint.disabled", endpoint=self.endpoint.id, reason="410")
+        self._flow = Flow(Limits(self.endpoint.at_once, self.endpoint.options.per_second), self._now())
+        if self._health.suspended_at is not None:
+            self._flow.suspend(self._now())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                while not self._over():
+                    self._bell.clear()
+                    if self._ended and not self._recording:
+                        self._recording = True
+                        tasks.create_task(self._record())
+                    if not self._stopping:
+                        await self._refill()
+                        for delivery in self._taken():
+                            tasks.create_task(self._send(delivery))
+                    await self._rest()
+        finally:
+            self._lanes.close()
+        if self._disabled:
+            await self.store.disable(self.lease, self._disabled)
+            log.warning("endpoint.disabled", endpoint=self.endpoint.id, reason=self._disabled)
+
+    @staticmethod
+    def _now() -> float:
+        """Seconds of a clock that never goes back."""
+        return asyncio.get_running_loop().time()
 
     def _over(self) -> bool:
-        return self._stopping and not (self._sending or self._ended or self._recording)
+        return self._stopping and not (self._flow.in_flight or self._ended or self._recording)
 
     async def _refill(self) -> None:
         if self._next_due is not None and self._next_due <= self.clock():
             # Forgotten here: while there is no room to ask again, a time in the past would leave no rest.
             self._more, self._next_due = True, None
-        if not self._more or self._lanes.room() < self._window // 2:
+        # As large as the receiver is fast: a slow one need not hold what it cannot take.
+        window = min(self._window, 2 * AHEAD * self._flow.limit)
+        room, space = window - self._lanes.held, self._lanes.bytes_room()
+        if not self._more or room < window // 2 or (not space and self._lanes.held):
             return
         async with self._turn:
             self._more = False
-            # What is already held comes again and is ignored, so a full answer means that there may be more.
-            heads = await self.store.heads(self.endpoint.id, self._window)
-            self._lanes.offer(heads.due)
-        self._more = self._more or len(heads.due) == self._window
+            held = self._lanes.ids
+            if self.endpoint.options.ordering is Ordering.LATEST_ONLY:
+                await self.store.supersede(self.lease, held)
+            heads = await self.store.heads(self.endpoint.id, Space(room, max(1, room // 2), max(1, space), held))
+            self._offer(heads)
         self._next_due = heads.next_due
 
+    def _offer(self, heads: Heads) -> None:
+        offered = self._lanes.offer(heads.due)
+        self._more = self._more or heads.more or offered < len(heads.due)
+
+    def _taken(self) -> list[Delivery]:
+        """What goes now: its flow has begun."""
+        now = self._now()
+        most = min(self._flow.room(now), AHEAD * self._flow.limit - self._lanes.under_way)
+        taken = self._lanes.take(most, self._flow.retry_room(now))
+        for delivery in taken:
+            self._flow.started(repeated=delivery.attempts > 0, now=now)
+        return taken
+
     async def _rest(self) -> None:
-        """Until the bell rings or something falls due."""
+        """Until the bell rings, something falls due, or the flow lets something go."""
         wait = SAFETY_NET if self._next_due is None else min(SAFETY_NET, self._next_due - self.clock())
+        asking = max(BREATH, wait).total_seconds()
+        flowing = None if self._lanes.idle or self._stopping else self._flow.wait(self._now())
         with suppress(TimeoutError):
-            async with asyncio.timeout(max(BREATH, wait).total_seconds()):
+            async with asyncio.timeout(asking if flowing is None else min(asking, flowing)):
                 await self._bell.wait()
                 return
-        self._more = True
+        self._more = self._more or flowing is None or asking <= flowing
 
     async def _send(self, delivery: Delivery) -> None:
-        async with self._slots:
-            if not self._stopping:
-                attempt = await self._attempt(delivery)
-                # Looked up after the wait: recording puts a new list in the place of the one it takes.
-                self._ended.append(attempt)
-        self._sending -= 1
+        attempt = await self._attempt(delivery)
+        # Looked up after the wait: recording puts a new list in the place of the one it takes.
+        self._ended.append(attempt)
         self._bell.set()
 
     async def _attempt(self, delivery: Delivery) -> Attempt:
-        started_at = self.clock()
+        started_at, began = self.clock(), self._now()
         headers = webhook_headers(self.secrets, delivery, int(started_at.timestamp()))
+        headers[CURSOR] = cursor_of(self.endpoint.id, delivery.number)
         answer = await self.sender.send(headers, delivery.body)
-        ended_at = self.clock()
-        attempt = self._judged(delivery, answer, started_at, ended_at)
+        attempt = self._judged(delivery, answer, started_at, self._now() - began)
+        self._flowed(attempt)
         metrics.ATTEMPTS.labels(attempt.outcome).inc()
         metrics.ATTEMPT_SECONDS.observe(attempt.seconds)
         log.info(
@@ -149,33 +182,70 @@ class Deliver:
         )
         return attempt
 
-    def _judged(self, delivery: Delivery, answer: Answer, started_at: datetime, ended_at: datetime) -> Attempt:
-        number, outcome, due_at = delivery.attempts + 1, classify(answer), None
-        if outcome is Outcome.RETRY:
-            due_at = next_attempt(attempts=number, now=ended_at, dice=self.dice(), retry_after=answer.retry_after)
-            outcome = Outcome.RETRY if due_at else Outcome.DEAD
-        elif outcome is Outcome.GONE:
-            # It stays the head of its lane, and goes first should a person enable the endpoint again.
-            due_at, self._gone, self._stopping = ended_at, True, True
-        return Attempt(
-            delivery=delivery,
-            number=number,
-            started_at=started_at,
-            seconds=(ended_at - started_at).total_seconds(),
-            answer=answer,
-            outcome=outcome,
-            due_at=due_at,
+    def _flowed(self, attempt: Attempt) -> None:
+        before = self._flow.state
+        self._flow.ended(
+            signal(attempt.answer, attempt.seconds, self.endpoint.deadline.total_seconds()),
+            repeated=attempt.number > 1,
+            now=self._now(),
+            dice=self.dice(),
+            retry_after=attempt.answer.retry_after,
         )
+        if (after := self._flow.state) is not before and BreakerState.CLOSED in {before, after}:
+            log.info("breaker.turned", endpoint=self.endpoint.id, state=after)
+
+    def _judged(self, delivery: Delivery, answer: Answer, started_at: datetime, seconds: float) -> Attempt:
+        number, outcome, due_at = delivery.attempts + 1, classify(answer), None
+        ended_at = self.clock()
+        options = self.endpoint.options
+        if outcome is Outcome.RETRY:
+            due_at = next_attempt(
+                attempts=number,
+                now=ended_at,
+                dice=self.dice(),
+                retry_after=answer.retry_after,
+                schedule=schedule_of(options),
+                most=most_attempts(answer, options),
+            )
+            outcome = Outcome.RETRY if due_at else Outcome.DEAD
+        if outcome is Outcome.GONE:
+            # It stays the head of its lane, and goes first should a person enable the endpoint again.
+            due_at = ended_at
+        if outcome is Outcome.GONE or answer.wish is Wish.DISABLE:
+            said = "410 Gone" if answer.status == 410 else "`webhook-delivery: disable`"  # noqa: PLR2004 - RFC 9110
+            self._disabled, self._stopping = f"the endpoint answered {said}: it asks never to be called again", True
+        return Attempt(delivery, number, started_at, seconds, answer, outcome, due_at)
 
     async def _record(self) -> None:
         async with self._turn:
             attempts, self._ended = self._ended, []
-            promoted = await self.store.record(self.lease, attempts)
+            verdict = self._verdict(attempts)
+            latest_only = self.endpoint.options.ordering is Ordering.LATEST_ONLY
+            rules = Rules(latest_only, max(1, self._lanes.bytes_room()), verdict)
+            promoted = await self.store.record(self.lease, attempts, rules)
             for attempt in attempts:
                 self._lanes.finish(attempt.delivery)
-            offered = self._lanes.offer(promoted)
-        self._more = self._more or offered < len(promoted)
+            self._offer(promoted)
         retries = [each.due_at for each in attempts if each.outcome is Outcome.RETRY and each.due_at is not None]
         self._next_due = min([*retries, *([self._next_due] if self._next_due else [])], default=None)
+        if verdict:
+            self._turned(verdict)
         self._recording = False
         self._bell.set()
+
+    def _verdict(self, attempts: Sequence[Attempt]) -> Verdict | None:
+        return judged(
+            self._health,
+            delivered=any(each.outcome is Outcome.DELIVERED for each in attempts),
+            now=self.clock(),
+            disable_after=self.endpoint.options.disable_after,
+        )
+
+    def _turned(self, verdict: Verdict) -> None:
+        self._health = verdict.health
+        if verdict.notice:
+            log.warning(verdict.notice, endpoint=self.endpoint.id, problem=verdict.problem)
+        if verdict.state is EndpointState.SUSPENDED:
+            self._flow.suspend(self._now())
+        elif verdict.state is EndpointState.DISABLED:
+            self._stopping = True

@@ -1,12 +1,15 @@
 """What an endpoint runner reads and writes: the heads of its lanes, and what came of their attempts."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from relay.domain.connections import Lease
 from relay.domain.deliveries import Attempt, Delivery, DeliveryId, DeliveryState, Outcome
-from relay.ports import Heads
+from relay.domain.health import Verdict
+from relay.domain.notices import Notice, NoticeType
+from relay.ports import Heads, Rules, Space
 from relay.store.database import Database, guard
+from relay.store.notices import add_notices
 from relay.store.trouble import storable
 
 if TYPE_CHECKING:
@@ -14,20 +17,40 @@ if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
 # Uses deliveries_heads: the index holds only heads, so a million deliveries that wait behind them cost nothing here.
+# First attempts and repeated ones are read apart (least(attempts, 1)), so that neither hides the other.
 HEADS = """
-    SELECT d.id, o.event_id, d.lane, d.position, d.due_at, d.attempts, o.body, d.number, d.replay_id
-    FROM deliveries AS d JOIN outbox AS o USING (position)
-    WHERE d.endpoint_id = $1 AND d.state = 'waiting' AND d.due_at <= now() ORDER BY d.due_at, d.position LIMIT $2
+    WITH due AS MATERIALIZED (
+        (SELECT id FROM deliveries
+         WHERE endpoint_id = $1 AND state = 'waiting' AND least(attempts, 1) = 0 AND due_at <= now()
+           AND id <> ALL($2::text[]) ORDER BY due_at, position LIMIT $3)
+        UNION ALL
+        (SELECT id FROM deliveries
+         WHERE endpoint_id = $1 AND state = 'waiting' AND least(attempts, 1) = 1 AND due_at <= now()
+           AND id <> ALL($2::text[]) ORDER BY due_at, position LIMIT $4)
+    ), sized AS (
+        SELECT d.id, o.event_id, d.lane, d.position, d.due_at, d.attempts, o.body, d.number, d.replay_id,
+               sum(octet_length(o.body)) OVER (ORDER BY d.due_at, d.position) - octet_length(o.body) AS before
+        FROM due JOIN deliveries AS d USING (id) JOIN outbox AS o USING (position)
+    )
+    SELECT *, (SELECT count(*) FROM due) AS found FROM sized WHERE before < $5 ORDER BY due_at, position
 """
-NEXT_DUE = "SELECT min(due_at) FROM deliveries WHERE endpoint_id = $1 AND state = 'waiting' AND due_at > now()"
+NEXT_DUE = """
+    SELECT least(
+        (SELECT min(due_at) FROM deliveries
+         WHERE endpoint_id = $1 AND state = 'waiting' AND least(attempts, 1) = 0 AND due_at > now()),
+        (SELECT min(due_at) FROM deliveries
+         WHERE endpoint_id = $1 AND state = 'waiting' AND least(attempts, 1) = 1 AND due_at > now()))
+"""
 # In the order of lanes, as admission locks them, so that the two never wait for each other in a ring.
-LOCK = "SELECT 1 FROM deliveries WHERE id = ANY($1::text[]) ORDER BY endpoint_id, lane FOR UPDATE"
+LOCK = "SELECT id FROM deliveries WHERE id = ANY($1::text[]) ORDER BY endpoint_id, lane FOR UPDATE"
 RECORD = """
     UPDATE deliveries AS d
-    SET state = row.state, attempts = row.number, last_status = row.status, last_error = row.error,
+    SET state = CASE WHEN d.state = 'superseded' AND row.state = 'waiting' THEN d.state ELSE row.state END,
+        attempts = row.number, last_status = row.status, last_error = row.error,
         -- The head of a lane is always due at some time, or nothing would ever come behind it.
-        due_at = CASE WHEN row.state = 'waiting' THEN coalesce(row.due_at, d.due_at, now()) END,
-        done_at = CASE WHEN row.state = 'waiting' THEN NULL ELSE now() END
+        due_at = CASE WHEN row.state = 'waiting' AND d.state <> 'superseded'
+                      THEN coalesce(row.due_at, d.due_at, now()) END,
+        done_at = CASE WHEN row.state = 'waiting' AND d.state <> 'superseded' THEN NULL ELSE now() END
     FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::int[], $5::int[], $6::text[])
          AS row(id, state, due_at, number, status, error)
     WHERE d.id = row.id
@@ -40,16 +63,53 @@ ADD_ATTEMPTS = """
 """
 # A statement of its own after RECORD: it sees what admission put behind the heads while RECORD waited.
 PROMOTE = """
-    UPDATE deliveries AS d SET due_at = now() FROM outbox AS o
-    WHERE d.id = ANY (ARRAY(
-        SELECT (SELECT n.id FROM deliveries AS n
-                WHERE n.endpoint_id = $1 AND n.lane = ended.lane AND n.state = 'waiting' ORDER BY n.position LIMIT 1)
-        FROM unnest($2::text[]) AS ended(lane)
-    )) AND d.due_at IS NULL AND o.position = d.position
-    RETURNING d.id, o.event_id, d.lane, d.position, d.due_at, d.attempts, o.body, d.number, d.replay_id
+    WITH promoted AS (
+        UPDATE deliveries AS d SET due_at = now()
+        WHERE d.id = ANY (ARRAY(
+            SELECT (SELECT n.id FROM deliveries AS n
+                    WHERE n.endpoint_id = $1 AND n.lane = ended.lane AND n.state = 'waiting'
+                    ORDER BY n.position LIMIT 1)
+            FROM unnest($2::text[]) AS ended(lane)
+        )) AND d.due_at IS NULL
+        RETURNING d.id, d.lane, d.position, d.due_at, d.attempts, d.number, d.replay_id
+    ), sized AS (
+        SELECT promoted.*, o.event_id, o.body,
+               sum(octet_length(o.body)) OVER (ORDER BY position) - octet_length(o.body) AS before
+        FROM promoted JOIN outbox AS o USING (position)
+    )
+    SELECT *, (SELECT count(*) FROM promoted) AS found FROM sized WHERE before < $3
+"""
+# In each lane only the newest that waits stays; when its head was refused, it takes over the head's time.
+SUPERSEDE = """
+    WITH waiting AS (
+        SELECT id, position, max(position) OVER lanes AS newest, max(due_at) OVER lanes AS due
+        FROM deliveries WHERE endpoint_id = $1 AND lane = ANY($2::text[]) AND state = 'waiting'
+        WINDOW lanes AS (PARTITION BY lane)
+    ), older AS (
+        UPDATE deliveries AS d SET state = 'superseded', due_at = NULL, done_at = now() FROM waiting AS w
+        WHERE d.id = w.id AND w.position < w.newest
+    )
+    UPDATE deliveries AS d SET due_at = w.due FROM waiting AS w
+    WHERE d.id = w.id AND w.position = w.newest AND d.due_at IS DISTINCT FROM w.due
+"""
+BLOCKED = """
+    SELECT lane FROM deliveries
+    WHERE endpoint_id = $1 AND state = 'waiting' AND least(attempts, 1) = 1 AND due_at <= now()
+      AND id <> ALL($2::text[])
+    ORDER BY lane FOR UPDATE
+"""
+HEALTH = """
+    UPDATE endpoints SET failing_since = $2, noticed = $3, suspended_at = $4, state = coalesce($5, state), problem = $6
+    WHERE id = $1 RETURNING customer_id, name
 """
 PROBLEM = "UPDATE endpoints SET problem = $2 WHERE id = $1 AND problem IS DISTINCT FROM $2"
-DISABLE = "UPDATE endpoints SET state = 'disabled', problem = $2, version = version + 1 WHERE id = $1"
+VERIFIED = """
+    UPDATE endpoints SET verified_at = now(), proof = $2, allowed_per_minute = $3, problem = NULL WHERE id = $1
+"""
+DISABLE = """
+    UPDATE endpoints SET state = 'disabled', problem = $2, version = version + 1 WHERE id = $1
+    RETURNING customer_id, name, now() AS now
+"""
 
 AFTER = {
     Outcome.DELIVERED: DeliveryState.DELIVERED,
@@ -66,31 +126,51 @@ class DeliveryStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def heads(self, endpoint_id: str, most: int) -> Heads:
-        """Up to `most` heads that are due, longest due first."""
+    async def heads(self, endpoint_id: str, space: Space) -> Heads:
+        """Heads that are due and not held, longest due first, as many as there is space for, and one at least."""
         async with self._database.session() as connection:
             # In this order: what becomes due between the two is in both, never in neither.
             next_due = await connection.fetchval(NEXT_DUE, endpoint_id)
-            rows = await connection.fetch(HEADS, endpoint_id, most)
-        return Heads(tuple(map(_delivery, rows)), next_due)
+            rows = await connection.fetch(
+                HEADS, endpoint_id, list(space.held), space.heads, space.repeated, space.bytes
+            )
+        repeated = sum(row["attempts"] > 0 for row in rows)
+        full = repeated == space.repeated or len(rows) - repeated == space.heads
+        return Heads(tuple(map(_delivery, rows)), next_due, more=full or _cut(rows))
 
-    async def record(self, lease: Lease, attempts: Sequence[Attempt]) -> tuple[Delivery, ...]:
+    async def record(self, lease: Lease, attempts: Sequence[Attempt], rules: Rules) -> Heads:
         """Store attempts and what follows from them; the next heads of the lanes that may go on.
 
         Attempts at deliveries that were removed meanwhile leave no trace.
         """
 
-        async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> tuple[Delivery, ...]:
+        async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> Heads:
             await guard(connection, "endpoints", lease)
-            await connection.fetch(LOCK, [each.delivery.id for each in attempts])
-            last = {each.delivery.id: each for each in attempts}
+            known = {row["id"] for row in await connection.fetch(LOCK, [each.delivery.id for each in attempts])}
+            made = [each for each in attempts if each.delivery.id in known]
+            last = {each.delivery.id: each for each in made}
             await connection.execute(RECORD, *_state_columns(list(last.values())))
-            await connection.execute(ADD_ATTEMPTS, *_attempt_columns(attempts))
+            await connection.execute(ADD_ATTEMPTS, *_attempt_columns(made))
+            if rules.latest_only:
+                await connection.execute(SUPERSEDE, lease.subject, [each.delivery.lane for each in last.values()])
+            if rules.verdict:
+                await _save_health(connection, lease.subject, rules.verdict)
             ended = [each.delivery.lane for each in last.values() if _state(each) is not DeliveryState.WAITING]
-            rows = await connection.fetch(PROMOTE, lease.subject, ended) if ended else []
-            return tuple(map(_delivery, rows))
+            rows = await connection.fetch(PROMOTE, lease.subject, ended, rules.bytes) if ended else []
+            return Heads(tuple(map(_delivery, rows)), more=_cut(rows))
 
         return await self._database.transact(work)
+
+    async def supersede(self, lease: Lease, held: Collection[DeliveryId]) -> None:
+        """Leave out what a newer event of its order has made old, in lanes whose refused head is due and not held."""
+
+        async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
+            await guard(connection, "endpoints", lease)
+            rows = await connection.fetch(BLOCKED, lease.subject, list(held))
+            if rows:
+                await connection.execute(SUPERSEDE, lease.subject, [row["lane"] for row in rows])
+
+        await self._database.transact(work)
 
     async def save_problem(self, lease: Lease, problem: str | None) -> None:
         """What keeps this endpoint from being sent anything; None: nothing does."""
@@ -101,14 +181,69 @@ class DeliveryStore:
 
         await self._database.transact(work)
 
+    async def save_verified(self, lease: Lease, proof: str, per_minute: int | None) -> None:
+        """What the endpoint has proved, and the most webhooks that it wants per minute (None: it sets no limit)."""
+
+        async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
+            await guard(connection, "endpoints", lease)
+            await connection.execute(VERIFIED, lease.subject, proof, per_minute)
+
+        await self._database.transact(work)
+
     async def disable(self, lease: Lease, problem: str) -> None:
         """Send nothing more to this endpoint until a person enables it; what waits goes on waiting."""
 
         async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
             await guard(connection, "endpoints", lease)
-            await connection.execute(DISABLE, lease.subject, storable(problem))
+            row = await connection.fetchrow(DISABLE, lease.subject, storable(problem))
+            assert row is not None
+            await add_notices(
+                connection,
+                [
+                    Notice(
+                        NoticeType.ENDPOINT_DISABLED,
+                        row["customer_id"],
+                        lease.subject,
+                        row["name"],
+                        row["now"],
+                        reason=problem,
+                    )
+                ],
+            )
 
         await self._database.transact(work)
+
+
+async def _save_health(connection: "PoolConnectionProxy[asyncpg.Record]", endpoint_id: str, verdict: Verdict) -> None:
+    health, notice = verdict.health, verdict.notice
+    row = await connection.fetchrow(
+        HEALTH,
+        endpoint_id,
+        health.failing_since,
+        health.noticed,
+        health.suspended_at,
+        verdict.state,
+        verdict.problem,
+    )
+    assert row is not None
+    if notice:
+        since = health.failing_since
+        told = Notice(
+            notice,
+            row["customer_id"],
+            endpoint_id,
+            row["name"],
+            verdict.at,
+            verdict.problem or "",
+            since,
+            verdict.after,
+        )
+        await add_notices(connection, [told])
+
+
+def _cut(rows: "Sequence[asyncpg.Record]") -> bool:
+    """Whether the limit of bytes kept some back."""
+    return bool(rows) and rows[0]["found"] > len(rows)
 
 
 def _delivery(row: "asyncpg.Record") -> Delivery:

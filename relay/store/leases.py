@@ -10,7 +10,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from relay.domain.connections import Connection, ConnectionId, ConnectionState, Cursor, CustomerId, Lease
-from relay.domain.endpoints import Endpoint, EndpointId, EndpointOptions, EndpointState
+from relay.domain.endpoints import Endpoint, EndpointId, EndpointOptions, EndpointState, Health
+from relay.domain.verification import proof
 from relay.ports import Claimed, Renewed
 from relay.store.database import Database
 
@@ -121,6 +122,7 @@ def connection_of(row: Any) -> Connection:
 
 def endpoint_of(row: Any) -> Endpoint:
     """A row of `endpoints` as a value."""
+    options = EndpointOptions.model_validate(row["options"])
     return Endpoint(
         id=EndpointId(row["id"]),
         customer_id=row["customer_id"],
@@ -131,7 +133,10 @@ def endpoint_of(row: Any) -> Endpoint:
         connections=tuple(row["connections"]),
         at_once=row["at_once"],
         deadline=row["deadline"],
-        options=EndpointOptions.model_validate(row["options"]),
+        options=options,
+        health=Health(row["failing_since"], row["noticed"], row["suspended_at"]),
+        verified=row["proof"] == proof(options.verification, row["url"]),
+        allowed_per_minute=row["allowed_per_minute"],
         access=row["access"],
         sealed=row["sealed"],
     )

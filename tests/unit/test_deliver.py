@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from relay.domain.deliveries import Answer, Outcome
 from relay.domain.errors import LeaseLost, Unavailable
-from relay.domain.lanes import Lanes
+from relay.domain.lanes import Lanes, Memory
 from relay.domain.retry import SCHEDULE
 from relay.domain.signing import verify
+from relay.ports import Space
 from relay.stages.deliver import AHEAD, SAFETY_NET, Deliver
 from tests.fakes import LEASE, Hook, World, clock, endpoint, run, running, until
 
@@ -297,7 +298,7 @@ def test_what_is_promoted_and_finds_no_room_is_read_from_the_store_later():
     async def work():
         world, hook = World(), Hook()
         stage = deliver(world, hook, at_once=1)
-        stage._lanes = Lanes(at_once=AHEAD, window=AHEAD)
+        stage._lanes = Lanes(AHEAD, Memory(1000))
         for _ in range(2):
             for lane in range(AHEAD * 2):
                 world.put("end_1", str(lane))
@@ -305,7 +306,7 @@ def test_what_is_promoted_and_finds_no_room_is_read_from_the_store_later():
 
         async def crowded(*given_):
             promoted = await record(*given_)
-            stage._lanes.offer((await world.heads("end_1", 100)).due)
+            stage._lanes.offer((await world.heads("end_1", Space(100, 100, 100))).due)
             return promoted
 
         world.record = crowded

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.domain.deliveries import Answer, Outcome
-from relay.domain.retry import SCHEDULE, backoff, classify, next_attempt, parse_retry_after
+from relay.domain.deliveries import Answer, Outcome, Wish
+from relay.domain.endpoints import EndpointOptions, Ordering
+from relay.domain.retry import SCHEDULE, backoff, classify, most_attempts, next_attempt, parse_retry_after, schedule_of
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 DAY = timedelta(hours=24)
@@ -30,10 +31,44 @@ schedules = st.lists(st.timedeltas(timedelta(0), timedelta(days=3)), max_size=20
         (Answer(status=200, error="reset"), Outcome.RETRY),
         (Answer(status=410, error="timeout"), Outcome.RETRY),
         (Answer(), Outcome.RETRY),
+        (Answer(status=200, wish=Wish.DISABLE), Outcome.DELIVERED),
+        (Answer(status=200, wish=Wish.ABORT), Outcome.DELIVERED),
+        (Answer(status=500, wish=Wish.DISABLE), Outcome.GONE),
+        (Answer(status=400, wish=Wish.ABORT), Outcome.DEAD),
+        (Answer(status=400, wish=Wish.ABORT, error="reset"), Outcome.RETRY),
     ],
 )
 def test_an_answer_means_what_the_table_says(answer, outcome):
     assert classify(answer) is outcome
+
+
+@pytest.mark.parametrize(
+    ("answer", "options", "most"),
+    [
+        (Answer(status=500), {}, 12),
+        *[(Answer(status=status), {}, 12) for status in (408, 425, 429, 503)],
+        *[(Answer(status=status), {}, 8) for status in (301, 307, 400, 401, 404, 422, 499)],
+        (Answer(error="timeout", status=404), {}, 12),
+        (Answer(status=404), {"refused_attempts": 2}, 2),
+        (Answer(status=404), {"refused_attempts": 20}, 12),
+        (Answer(status=500), {"ordering": Ordering.SKIP_AFTER}, 3),
+        (Answer(status=404), {"ordering": Ordering.SKIP_AFTER, "skip_after": 9}, 8),
+        (Answer(status=500), {"schedule": (timedelta(0), timedelta(seconds=1))}, 2),
+    ],
+)
+def test_how_often_an_event_is_tried_depends_on_the_answer_and_the_endpoint(answer, options, most):
+    assert most_attempts(answer, EndpointOptions(**options)) == most
+
+
+def test_an_endpoint_may_have_a_schedule_of_its_own():
+    own = (timedelta(0), timedelta(minutes=1))
+    assert schedule_of(EndpointOptions(schedule=own)) == own
+    assert schedule_of(EndpointOptions()) == SCHEDULE
+
+
+def test_an_event_is_given_up_when_its_own_limit_is_reached_before_the_schedule():
+    assert next_attempt(attempts=3, now=NOW, dice=0.5, most=3) is None
+    assert next_attempt(attempts=2, now=NOW, dice=0.5, most=3) is not None
 
 
 def test_the_first_attempt_is_made_at_once_and_twelve_in_all():

@@ -14,9 +14,10 @@ ALTER TABLE endpoints
     ADD public_keys text[] NOT NULL DEFAULT '{}',
     ADD pull_token bytea UNIQUE,
     ADD verified_at timestamptz,
+    ADD proof text NOT NULL DEFAULT '',
+    ADD allowed_per_minute integer,
     ADD failing_since timestamptz,
-    ADD last_success_at timestamptz,
-    ADD noticed text NOT NULL DEFAULT '',
+    ADD noticed interval NOT NULL DEFAULT '0',
     ADD suspended_at timestamptz;
 
 DROP INDEX endpoints_lease;
@@ -41,7 +42,7 @@ CREATE UNIQUE INDEX deliveries_number ON deliveries (endpoint_id, number);
 
 -- First attempts and repeated ones apart: ten thousand retries that are due must not hide what is new.
 DROP INDEX deliveries_heads;
-CREATE INDEX deliveries_heads ON deliveries (endpoint_id, (attempts > 0), due_at, position)
+CREATE INDEX deliveries_heads ON deliveries (endpoint_id, least(attempts, 1), due_at, position)
     WHERE state = 'waiting' AND due_at IS NOT NULL;
 
 -- Without a foreign key: a day of attempts is forgotten by dropping its partition, and recording looks nothing up.
