@@ -20,6 +20,7 @@ from bench.sink import Sink, sink
 from relay.app import kafka_access
 from relay.domain.connections import Connection, ConnectionId, CustomerId
 from relay.domain.endpoints import Endpoint, EndpointId
+from relay.domain.rotation import LiveSecret, written
 from relay.embedded import broker, postgres
 from relay.ports import Claimed
 from relay.runners import Opener
@@ -136,7 +137,7 @@ async def _register(on: Stand, registry: Registry, endpoints: int, at_once: int)
     await registry.add_connection(Connection(subject, CUSTOMER, "erp", NAME, {}, sealed=credentials))
     for number in range(endpoints):
         end = EndpointId(f"end_{number:02}")
-        secret = sealed(end, Purpose.SIGNING_SECRET, on.sink.secret.encode())
+        secret = sealed(end, Purpose.SIGNING_SECRET, written([LiveSecret(on.sink.secret)]))
         url = f"{on.sink.url}{number}"
         await registry.add_endpoint(Endpoint(end, CUSTOMER, f"hook{number}", url, at_once=at_once, sealed=secret))
 

@@ -1,19 +1,20 @@
 """An endpoint's live signing secrets, and how new ones take the place of old ones.
 
-    [{"secret": "whsec_...", "until": null}, {"secret": "whsec_...", "until": 1767225600}]     as it is sealed
+    [{"secret": "whsec_...", "since": 1767225600, "until": null},        as it is sealed
+     {"secret": "whsec_...", "since": null, "until": 1767312000}]
 
-A new secret signs at once, beside those before it, which end after an overlap: the receiver changes over meanwhile and
-misses nothing. `until` is unix seconds. Secrets between blanks, as the first versions stored them, are read as well.
+A new secret signs at once or from a planned moment on, beside those before it, which end an overlap later: the receiver
+changes over meanwhile and misses nothing. Times are unix seconds.
 """
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 
-from relay.domain.ed25519_keys import PRIVATE_PREFIX, SEED_BYTES, new_private_key
+from relay.domain.ed25519_keys import PRIVATE_PREFIX, SEED_BYTES, new_private_key, public_key
 from relay.domain.errors import UserError
-from relay.domain.signing import EndingKey, SigningKey, new_secret, signing_key
+from relay.domain.signing import SigningKey, TimedKey, new_secret, signing_key
 
 MOST_LIVE = 5
 SECRET_BYTES = 32
@@ -29,9 +30,10 @@ class Signing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LiveSecret:
-    """One secret: `whsec_...` or `whsk_...`, and when it ends; None is for good."""
+    """One secret: `whsec_...` or `whsk_...`, when it begins (None: it has) and when it ends (None: it is for good)."""
 
     secret: str = field(repr=False)
+    since: int | None = None
     until: int | None = None
 
     @property
@@ -49,7 +51,7 @@ def new_secrets(signing: Signing, randomness: Callable[[int], bytes]) -> list[st
 
 def written(secrets: Sequence[LiveSecret]) -> bytes:
     """The secrets as they are sealed."""
-    return json.dumps([{"secret": each.secret, "until": each.until} for each in secrets]).encode()
+    return json.dumps([asdict(each) for each in secrets]).encode()
 
 
 def read(plain: bytes) -> tuple[LiveSecret, ...]:
@@ -59,8 +61,7 @@ def read(plain: bytes) -> tuple[LiveSecret, ...]:
         UserError: It is something else, or nothing in it is for good. Never repeats the content.
     """
     try:
-        text = plain.decode()
-        found = _of_list(json.loads(text)) if text.startswith("[") else [LiveSecret(each) for each in text.split()]
+        found = [_of_entry(**each) for each in json.loads(plain)]
     except (ValueError, TypeError, KeyError):
         raise UserError("the stored signing secrets cannot be read: add the endpoint anew") from None
     if all(each.until is not None for each in found):
@@ -71,16 +72,18 @@ def read(plain: bytes) -> tuple[LiveSecret, ...]:
 
 
 def live(secrets: Sequence[LiveSecret], now: int) -> tuple[LiveSecret, ...]:
-    """Those that still sign at `now`, unix seconds."""
+    """Those that have not ended at `now`, unix seconds: they sign, or will."""
     return tuple(each for each in secrets if each.until is None or now < each.until)
 
 
-def signing_keys(secrets: Sequence[LiveSecret], now: int) -> list[SigningKey | EndingKey]:
-    """The keys of those that are live at `now`, each with its end, to sign with from then on."""
-    return [
-        signing_key(each.secret) if each.until is None else EndingKey(signing_key(each.secret), each.until)
-        for each in live(secrets, now)
-    ]
+def signing_keys(secrets: Sequence[LiveSecret], now: int) -> list[SigningKey | TimedKey]:
+    """The keys of those that are live at `now`, each with its time, to sign with from then on."""
+    return [TimedKey(signing_key(each.secret), each.since, each.until) for each in live(secrets, now)]
+
+
+def public_keys(secrets: Sequence[LiveSecret], now: int) -> list[str]:
+    """The public keys, `whpk_...`, of the key pairs among those that are live at `now`."""
+    return [public_key(each.secret) for each in live(secrets, now) if each.signing is Signing.ED25519]
 
 
 def signing_of(secrets: Sequence[LiveSecret]) -> Signing:
@@ -89,31 +92,35 @@ def signing_of(secrets: Sequence[LiveSecret]) -> Signing:
     return kinds.pop() if len(kinds) == 1 else Signing.BOTH
 
 
-def rotated(secrets: Sequence[LiveSecret], new: Sequence[str], now: int, overlap: int) -> tuple[LiveSecret, ...]:
-    """New secrets first, then the older ones that go on signing: for `overlap` seconds more at the most.
+def rotated(
+    secrets: Sequence[LiveSecret], new: Sequence[str], now: int, overlap: int, begin: int | None = None
+) -> tuple[LiveSecret, ...]:
+    """New secrets first, then the older ones that go on signing: until `overlap` seconds after `begin` at the most.
 
-    A shorter overlap ends what an earlier rotation left sooner, too; 0 ends all older ones now.
+    The new ones begin at once when there is no `begin`. A shorter overlap ends what an earlier rotation left sooner,
+    too; 0 ends all older ones as the new ones begin. One that was planned, and would end before it began, is left out.
 
     Raises:
         UserError: More than five would be live; says what to do.
     """
-    end = now + overlap
-    older = live(
-        [LiveSecret(each.secret, end if each.until is None else min(each.until, end)) for each in secrets], now
-    )
+    end = (now if begin is None else begin) + overlap
+    ending = [replace(each, until=end if each.until is None else min(each.until, end)) for each in secrets]
+    older = [each for each in live(ending, now) if each.since is None or each.since < end]
     if len(new) + len(older) > MOST_LIVE:
         raise UserError(
             f"{len(new) + len(older)} signing secrets would be live, and at most {MOST_LIVE} may be: wait until an "
-            "older one has ended, or give --overlap 0s, which ends all older ones now"
+            "older one has ended, or rotate now with --overlap 0s, which ends all older ones"
         )
-    return (*(LiveSecret(each) for each in new), *older)
+    return (*(LiveSecret(each, since=begin) for each in new), *older)
 
 
-def _of_list(stored: list[dict[str, object]]) -> list[LiveSecret]:
-    return [_of_entry(**each) for each in stored]
-
-
-def _of_entry(*, secret: object, until: object) -> LiveSecret:
-    if not isinstance(secret, str) or not (until is None or type(until) is int):
+def _of_entry(*, secret: object, since: object, until: object) -> LiveSecret:
+    if not isinstance(secret, str):
         raise TypeError
-    return LiveSecret(secret, until)
+    return LiveSecret(secret, _seconds(since), _seconds(until))
+
+
+def _seconds(value: object) -> int | None:
+    if value is None or type(value) is int:
+        return value
+    raise TypeError

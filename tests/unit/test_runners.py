@@ -46,6 +46,7 @@ VAULT = Vault(Keyring(current="k1", keys={"k1": b"1" * 32}))
 KEY = VAULT.new_customer_key("acme")
 CANARY = "canary-password"
 SECRET = new_secret(b"7" * 32)
+SEALABLE = written([LiveSecret(SECRET)])
 PACE = Pace(per_second=100, burst=10, at_once=2)
 ENDPOINT_LEASE = Lease("end_1", "worker-1", 1)
 
@@ -271,8 +272,8 @@ def test_key_trouble_is_one_clear_line_of_the_log():
     run(work())
 
 
-def endpoint_runner(world, url, secrets=SECRET, **values):
-    subject = replace(endpoint(**values), url=url, sealed=sealed(secrets.encode(), "end_1", Purpose.SIGNING_SECRET))
+def endpoint_runner(world, url, secrets=SEALABLE, **values):
+    subject = replace(endpoint(**values), url=url, sealed=sealed(secrets, "end_1", Purpose.SIGNING_SECRET))
     parts = EndpointParts(Opener(VAULT, keys), world, timedelta(seconds=2), Policy(allow_private=True))
     return EndpointRunner(Claimed(ENDPOINT_LEASE, 1, subject), parts)
 
@@ -286,7 +287,9 @@ async def delivered(world):
 async def test_an_endpoint_runner_delivers_what_a_receiver_verifies_and_is_rung_for():
     world, body = World(), b'{"type":"t","data":{"order_id":"po_1","sequence":1}}'
     async with receiver([parse_secret(SECRET)]) as hook:
-        runner = endpoint_runner(world, hook.url, secrets=f"{SECRET} {new_secret(b'8' * 32)}")
+        runner = endpoint_runner(
+            world, hook.url, secrets=written([LiveSecret(SECRET), LiveSecret(new_secret(b"8" * 32))])
+        )
         runner.ring()
         async with running(runner.run()):
             world.put("end_1", "a", body=body)
@@ -301,7 +304,7 @@ async def test_an_endpoint_runner_delivers_what_a_receiver_verifies_and_is_rung_
 async def test_an_endpoint_runner_signs_with_an_old_secret_beside_the_new_one_until_it_ends():
     world, body, now = World(), b'{"type":"t","data":{"order_id":"po_1","sequence":1}}', [utc_now()]
     new, until = new_private_key(b"8" * 32), int(now[0].timestamp()) + 60
-    secrets = written([LiveSecret(new), LiveSecret(SECRET, until)]).decode()
+    secrets = written([LiveSecret(new), LiveSecret(SECRET, until=until)])
     async with receiver([parse_secret(SECRET)]) as old_hook, receiver([verifying_key(public_key(new))]) as new_hook:
         for hook, moved, unverified in ((old_hook, 0, 0), (new_hook, 0, 0), (new_hook, 60, 0), (old_hook, 0, 1)):
             now[0] += timedelta(seconds=moved)
@@ -327,7 +330,7 @@ async def test_an_endpoint_runner_that_is_stopped_before_it_began_sends_nothing(
 async def test_an_endpoint_runner_with_a_spoiled_secret_ends_and_shows_none_of_it():
     world = World()
     with pytest.raises(UserError) as raised:
-        await endpoint_runner(world, "http://127.0.0.1:9/", secrets=CANARY).run()
+        await endpoint_runner(world, "http://127.0.0.1:9/", secrets=CANARY.encode()).run()
     assert CANARY not in str(raised.value)
     assert world.problems == [str(raised.value)]
 

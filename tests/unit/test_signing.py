@@ -10,8 +10,8 @@ from relay.domain.deliveries import Delivery, DeliveryId
 from relay.domain.ed25519_keys import new_private_key, public_key
 from relay.domain.errors import UserError
 from relay.domain.signing import (
-    EndingKey,
     SignatureRefused,
+    TimedKey,
     new_secret,
     parse_secret,
     sign,
@@ -167,7 +167,7 @@ def test_what_no_receiver_could_verify_is_not_signed(secrets, message, timestamp
 
 
 def test_a_delivery_keeps_its_id_and_counts_its_attempts():
-    delivery = Delivery(DeliveryId("dlv_1"), MESSAGE, "lane", 1, datetime.now(UTC), 2, BODY)
+    delivery = Delivery(DeliveryId("dlv_1"), MESSAGE, "lane", 1, datetime.now(UTC), 2, BODY, number=7)
     assert webhook_headers([KEY], delivery, THEN) == {
         "content-type": "application/json",
         "webhook-id": MESSAGE,
@@ -175,7 +175,13 @@ def test_a_delivery_keeps_its_id_and_counts_its_attempts():
         "webhook-signature": SIGNATURE,
         "relay-delivery": "dlv_1",
         "relay-attempt": "3",
+        "relay-number": "7",
     }
+
+
+def test_a_delivery_that_is_replayed_says_so():
+    delivery = Delivery(DeliveryId("dlv_1"), MESSAGE, "lane", 1, datetime.now(UTC), 2, BODY, replay="rpl_1")
+    assert webhook_headers([KEY], delivery, THEN)["relay-replay"] == "rpl_1"
 
 
 @given(keys)
@@ -297,10 +303,18 @@ def test_a_public_key_is_no_secret_of_an_hmac():
 
 def test_an_old_key_signs_beside_the_new_one_until_it_ends():
     delivery = Delivery(DeliveryId("dlv_1"), MESSAGE, "lane", 1, datetime.now(UTC), 2, BODY)
-    secrets = [PRIVATE_KEY, EndingKey(KEY, THEN + 1)]
+    secrets = [PRIVATE_KEY, TimedKey(KEY, until=THEN + 1)]
     assert webhook_headers(secrets, delivery, THEN)["webhook-signature"] == f"{ASYMMETRIC} {SIGNATURE}"
     assert webhook_headers(secrets, delivery, THEN + 1)["webhook-signature"].startswith("v1a,")
     assert " " not in webhook_headers(secrets, delivery, THEN + 1)["webhook-signature"]
+
+
+def test_a_new_key_signs_beside_the_old_one_from_the_moment_it_begins():
+    delivery = Delivery(DeliveryId("dlv_1"), MESSAGE, "lane", 1, datetime.now(UTC), 2, BODY)
+    secrets = [TimedKey(PRIVATE_KEY, since=THEN), TimedKey(KEY, until=THEN + 9)]
+    assert webhook_headers(secrets, delivery, THEN)["webhook-signature"] == f"{ASYMMETRIC} {SIGNATURE}"
+    assert webhook_headers(secrets, delivery, THEN - 1)["webhook-signature"].startswith("v1,")
+    assert " " not in webhook_headers(secrets, delivery, THEN - 1)["webhook-signature"]
 
 
 @given(seeds)
@@ -346,7 +360,7 @@ def test_what_is_not_a_key_is_refused_without_repeating_it(read, text, says):
 def test_a_private_key_is_not_in_any_repr():
     seed = base64.b64decode(PRIVATE[5:])[:32]
     assert seed.hex() not in repr(PRIVATE_KEY)
-    assert repr(EndingKey(KEY, 1)) == "EndingKey(until=1)"
+    assert repr(TimedKey(KEY, until=1)) == "TimedKey(since=None, until=1)"
     assert repr(PRIVATE_KEY) == "PrivateKey()"
 
 
