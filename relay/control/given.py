@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from relay.domain.errors import UserError
 from relay.domain.events import EVENT_PREFIX, EVENT_TYPES
+from relay.domain.filters import parse
 from relay.ports import ConnectorKind
 
 SHORTEST_DEADLINE, LONGEST_DEADLINE = timedelta(seconds=1), timedelta(minutes=5)
@@ -69,6 +70,20 @@ def event_types_given(given: Iterable[str]) -> tuple[str, ...]:
     if unknown := [each for each in types if each not in EVENT_TYPES]:
         raise UserError(f"unknown event type {', '.join(unknown)}: the known ones are {', '.join(EVENT_TYPES)}")
     return types
+
+
+def where_given(text: str) -> str:
+    """A condition on events, without the blanks around it; empty: every event.
+
+    Raises UserError with the place of what cannot be read or can never hold.
+    """
+    text = text.strip()
+    try:
+        if text:
+            parse(text)
+    except UserError as error:
+        raise UserError(f"where: {error}") from None
+    return text
 
 
 def span_given(what: str, span: timedelta, least: timedelta, most: timedelta) -> timedelta:
