@@ -47,8 +47,8 @@ class PinnedClients:
         self._dialling, self._user_agent = dialling, user_agent
         self._found, self._fresh_until = Found(), 0.0
         self._asking: asyncio.Task[Found] | None = None
-        self._clients: dict[Address, _Pinned] = {}
-        self._former: set[_Pinned] = set()
+        self._clients: dict[Address, Pinned] = {}
+        self._former: set[Pinned] = set()
 
     async def found(self) -> Found:
         """The addresses that may be called now, in the order to try them, or why none may."""
@@ -68,16 +68,17 @@ class PinnedClients:
             self._found = Found((*others, address))
 
     @asynccontextmanager
-    async def to(self, address: Address) -> AsyncIterator[Client]:
+    async def to(self, address: Address) -> AsyncIterator["Pinned"]:
         """The client of one of the addresses that were found, in use for as long as the block runs."""
         if (pinned := self._clients.get(address)) is None:
-            pinned = self._clients[address] = _Pinned(self._client(address))
+            pinned = self._clients[address] = Pinned(self._client(address), str(address))
         pinned.users += 1
         try:
-            yield pinned.client
+            yield pinned
         finally:
             pinned.users -= 1
-            await self._close_unused()
+            if self._former:
+                await self._close_unused()
 
     async def close(self) -> None:
         """Close all connections, whoever uses them."""
@@ -142,6 +143,9 @@ class PinnedClients:
 
 
 @dataclass(slots=True, eq=False)
-class _Pinned:
+class Pinned:
+    """A client and the address that it calls."""
+
     client: Client
+    name: str
     users: int = 0

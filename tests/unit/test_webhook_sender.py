@@ -8,6 +8,7 @@ import ssl
 import struct
 import threading
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -18,13 +19,14 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.domain.deliveries import Answer, Outcome
+from relay.domain.deliveries import Answer, Outcome, Wish
 from relay.domain.egress import Policy
 from relay.domain.errors import UserError
 from relay.domain.retry import classify
 from relay.domain.verification import Permission
+from relay.wire.exchange import BODY_CAP, EXCERPT, LONGEST_DETAIL, LONGEST_LOCATION
 from relay.wire.pinned import Dialling
-from relay.wire.webhook import BODY_CAP, EXCERPT, WebhookSender, check_url
+from relay.wire.webhook import WebhookSender, check_url
 
 HERE = Policy(allow_private=True)
 SECRET_QUERY = "?token=canary-in-the-query"
@@ -84,8 +86,16 @@ async def send_to(url, seconds=0.3, body=b"{}"):
     async with sender_to(url, seconds) as sender:
         answer = await sender.send(HEADERS, body)
     assert "canary" not in repr(answer)
-    assert "://" not in answer.detail
-    return answer
+    assert answer.location or "://" not in answer.detail
+    return unmeasured(answer)
+
+
+def unmeasured(answer):
+    """The answer without times and address, which are checked here."""
+    assert answer.address in {"", "127.0.0.1"}
+    assert 0 <= answer.resolve_seconds <= (answer.answer_seconds or 60)
+    assert (answer.status is None) == (answer.answer_seconds is None)
+    return replace(answer, address="", resolve_seconds=0, answer_seconds=None)
 
 
 async def request_of(reader):
@@ -173,7 +183,82 @@ async def test_redirects_are_not_followed(serve, status):
     server = await serve(answering(location.encode()))
     answer = await send_to(server.url)
     assert (answer.status, other.connections) == (status, 0)
-    assert "redirects are not followed" in answer.detail
+    assert answer.location == other.url.removesuffix(SECRET_QUERY)
+    assert answer.detail == f"redirects are not followed: give the final URL, {answer.location}"
+
+
+@pytest.mark.parametrize(
+    ("location", "shown"),
+    [
+        ("https://user:canary@new.example/a?canary#canary", "https://new.example/a"),
+        ("/hooks/other?canary", "http://127.0.0.1:PORT/hooks/other"),
+        ("other", "http://127.0.0.1:PORT/other"),
+        ("//canary@new.example\\@x/", "http://new.example/@x/"),
+        ("HTTPS://NEW.example:443", "https://new.example/"),
+        ("javascript:canary()", ""),
+        ("http://[canary", ""),
+        ("http://h\xe9/", ""),
+        ("", ""),
+        ("/" + "a" * 5000, f"http://127.0.0.1:PORT/{'a' * 5000}"),
+    ],
+)
+async def test_where_a_redirect_leads_is_told_without_its_secrets_and_within_bounds(serve, location, shown):
+    head = f"HTTP/1.1 302 Go\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n"
+    server = await serve(answering(head.encode("latin-1")))
+    answer = await send_to(server.url)
+    port = server.url.split(":")[2].partition("/")[0]
+    assert answer.location == shown.replace("PORT", port)[:LONGEST_LOCATION]
+    assert answer.detail.startswith("redirects are not followed: give the final URL")
+    assert len(answer.detail) <= LONGEST_DETAIL
+
+
+async def test_a_location_beside_another_status_leads_nowhere(serve):
+    server = await serve(answering(b"HTTP/1.1 201 Created\r\nlocation: /x\r\ncontent-length: 0\r\n\r\n"))
+    assert await send_to(server.url) == Answer(status=201)
+
+
+@pytest.mark.parametrize(
+    ("value", "wish"),
+    [
+        (b"disable", Wish.DISABLE),
+        (b"Abort-Message", Wish.ABORT),
+        (b"\t DISABLE ", Wish.DISABLE),
+        (b"", Wish.NONE),
+        (b"disabled", Wish.NONE),
+        (b"disable, abort-message", Wish.NONE),
+        (b"dis\xe4ble", Wish.NONE),
+    ],
+)
+@pytest.mark.parametrize("status", [200, 400, 503])
+async def test_a_receiver_may_ask_for_no_more_with_any_status(serve, status, value, wish):
+    """Svix' hosted service reads this header, and its free server does not."""
+    head = f"HTTP/1.1 {status} So\r\ncontent-length: 0\r\nWebhook-Delivery: ".encode() + value + b"\r\n\r\n"
+    assert await send_to((await serve(answering(head))).url) == Answer(status=status, wish=wish)
+
+
+async def test_the_phases_of_an_attempt_are_timed_and_its_address_is_told(serve):
+    release = asyncio.Event()
+
+    async def behave(reader, writer):
+        await request_of(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nh")
+        await release.wait()
+        writer.write(b"i")
+        await writer.drain()
+
+    async def resolve(_host, _port):
+        asyncio.get_running_loop().call_later(0.2, release.set)
+        return ["127.0.0.1"]
+
+    server = await serve(behave)
+    url = server.url.replace("127.0.0.1", "hooks.invalid")
+    began = asyncio.get_running_loop().time()
+    sender = WebhookSender(url, Dialling(timedelta(seconds=10), timedelta(seconds=10), 4, HERE, resolve))
+    answer = await sender.send(HEADERS, b"{}")
+    took = asyncio.get_running_loop().time() - began
+    await sender.close()
+    assert (answer.status, answer.address, answer.excerpt) == (200, "127.0.0.1", b"hi")
+    assert 0 < answer.resolve_seconds < answer.answer_seconds < took
 
 
 @pytest.mark.parametrize(
@@ -202,7 +287,8 @@ async def test_a_url_is_asked_for_its_permission_and_the_answers_headers_are_tol
     server = await serve(behave)
     async with sender_to(server.url) as sender:
         permission = await sender.ask({"webhook-request-origin": "relay"})
-    assert permission == Permission(Answer(status=200, excerpt=b"hi"), origin="relay", rate="", allow="")
+    assert unmeasured(permission.answer) == Answer(status=200, excerpt=b"hi")
+    assert permission == Permission(permission.answer, origin="relay", rate="", allow="")
     assert seen[0].startswith(f"OPTIONS /hook{SECRET_QUERY} HTTP/1.1\r\n")
     assert "webhook-request-origin: relay\r\n" in seen[0].lower()
 
@@ -448,7 +534,7 @@ async def test_connecting_has_its_own_shorter_time(serve):
 
     url = (await serve(behave)).url.replace("http:", "https:")
     sender = WebhookSender(url, Dialling(timedelta(hours=1), timedelta(seconds=0.2), 1, HERE))
-    assert await sender.send(HEADERS, b"{}") == Answer(error="timeout", detail="not connected in time")
+    assert unmeasured(await sender.send(HEADERS, b"{}")) == Answer(error="timeout", detail="not connected in time")
     await sender.close()
 
 
