@@ -3,15 +3,17 @@
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
-from relay.cli.options import AsJson, Customer, Data, Name, span
+from relay.cli.given import settings_of
+from relay.cli.options import AsJson, Customer, Data, Name, moment, span
 from relay.cli.running import settings_for_command, with_control
 from relay.cli.shown import details, document, line, note, table
+from relay.domain.endpoints import EndpointOptions
 from relay.domain.errors import AlreadyThere, UserError
 from relay.domain.rotation import Signing
 
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="URLs that webhooks are sent to.", no_args_is_help=True)
 
+Options = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="An option: see `relay endpoints options`; again for more.", metavar="NAME=VALUE"),
+]
 SecretFile = Annotated[
     Path | None,
     typer.Option(help="Write what the receiver verifies with here, mode 0600, instead of showing the secret."),
@@ -41,7 +47,7 @@ def add(  # noqa: PLR0913 - one per option
         typer.Option("--connection", help="A connection to hear of; again for more (default: all of the customer)."),
     ] = None,
     at_once: Annotated[
-        int | None, typer.Option(help="Attempts in flight (default: RELAY_DELIVER__AT_ONCE, or 16).")
+        int | None, typer.Option(help="Most attempts in flight (default: RELAY_DELIVER__AT_ONCE, or 64).")
     ] = None,
     deadline: Annotated[
         timedelta | None,
@@ -50,6 +56,7 @@ def add(  # noqa: PLR0913 - one per option
     signing: Annotated[
         Signing, typer.Option(help="Sign with a shared secret, a key pair (the receiver gets the public key), or both.")
     ] = Signing.HMAC,
+    options: Options = None,
     secret_file: SecretFile = None,
     data: Data = None,
     as_json: AsJson = False,
@@ -73,6 +80,7 @@ def add(  # noqa: PLR0913 - one per option
                 # Without a database of one's own this is a laptop, where receivers have no certificates.
                 allow_http=settings.deliver.allow_http or settings.database.url is None,
                 signing=signing,
+                options=settings_of(EndpointOptions, options or []),
             ),
         )
         _hand_over(added, file)
@@ -83,6 +91,65 @@ def add(  # noqa: PLR0913 - one per option
     _tell_keys(added, secret_file)
     for each in added.notices:
         note(f"note: {each}")
+
+
+@app.command("change")
+def change(  # noqa: PLR0913 - one per option
+    name: Name,
+    *,
+    url: Annotated[str | None, typer.Option(help="Where to send from now on.", show_default=False)] = None,
+    event_types: Annotated[
+        list[str] | None, typer.Option("--type", help="An event type to send; again for more; `all` for every one.")
+    ] = None,
+    connections: Annotated[
+        list[str] | None, typer.Option("--connection", help="A connection to hear of; again for more; `all` for each.")
+    ] = None,
+    at_once: Annotated[int | None, typer.Option(help="Most attempts in flight.", show_default=False)] = None,
+    deadline: Annotated[
+        timedelta | None, typer.Option(parser=span, help="For one attempt.", metavar="SPAN", show_default=False)
+    ] = None,
+    options: Options = None,
+    unset: Annotated[
+        list[str] | None, typer.Option("--unset", help="An option that is the default again.", metavar="NAME")
+    ] = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change an endpoint: what is given, and nothing else. What waits is sent by the new rules."""
+    settings = settings_for_command(data)
+    _tell(
+        with_control(
+            data,
+            lambda control: control.change_endpoint(
+                name,
+                url=url,
+                event_types=_all_or(event_types),
+                connections=_all_or(connections),
+                at_once=at_once,
+                deadline=deadline,
+                allow_http=settings.deliver.allow_http or settings.database.url is None,
+                options=settings_of(EndpointOptions, options or []),
+                defaults=unset or (),
+            ),
+        ),
+        as_json=as_json,
+    )
+
+
+@app.command("options")
+def options_(*, as_json: AsJson = False) -> None:
+    """List the options of endpoints, for --set: what each does, what it takes, and its default."""
+    from relay.control import form_fields
+
+    found = form_fields(EndpointOptions)
+    if as_json:
+        document(found)
+        return
+    table(
+        ("option", "takes", "default", "what it does"),
+        [(each.name, each.type, _shown(each.default), each.description) for each in found],
+        empty="none",
+    )
 
 
 @app.command("list")
@@ -127,8 +194,15 @@ def rotate(  # noqa: PLR0913 - one per option
             parser=span, help="How long the old secret signs, too; 0s ends it now.", metavar="SPAN", show_default="24h"
         ),
     ] = timedelta(hours=24),
+    at: Annotated[
+        datetime | None,
+        typer.Option(parser=moment, help="When the new secret begins to sign (default: now).", metavar="TIME"),
+    ] = None,
+    ahead: Annotated[
+        timedelta | None, typer.Option("--in", parser=span, help="The same, from now.", metavar="SPAN")
+    ] = None,
     signing: Annotated[
-        Signing | None, typer.Option(help="Sign with this from now on (default: as before).", show_default=False)
+        Signing | None, typer.Option(help="Sign with this from then on (default: as before).", show_default=False)
     ] = None,
     secret_file: SecretFile = None,
     data: Data = None,
@@ -136,10 +210,16 @@ def rotate(  # noqa: PLR0913 - one per option
 ) -> None:
     """Give an endpoint a new signing secret, beside the old one until the overlap is over.
 
-    Webhooks are signed with both meanwhile: give the new one to the receiver before the old one ends.
+    Webhooks are signed with both meanwhile: give the new one to the receiver before the old one ends. With --at or --in
+    the new one begins later, and the overlap is counted from then.
     """
+    if at and ahead:
+        raise UserError("--at and --in say the same: give one of them")
+    begin = datetime.now(UTC) + ahead if ahead else at
     with _private(secret_file) as file:
-        done = with_control(data, lambda control: control.rotate_secret(name, overlap=overlap, signing=signing))
+        done = with_control(
+            data, lambda control: control.rotate_secret(name, overlap=overlap, signing=signing, begin=begin)
+        )
         _hand_over(done, file)
     if as_json:
         document({**done.model_dump(mode="json", exclude={"secret"} if secret_file else None)})
@@ -151,7 +231,7 @@ def rotate(  # noqa: PLR0913 - one per option
 
 @app.command("keys")
 def keys(name: Name, *, data: Data = None, as_json: AsJson = False) -> None:
-    """Show what an endpoint's webhooks are signed with, when each secret ends, and the public keys; never a secret."""
+    """Show what webhooks are signed with: when each secret begins and ends, and the public keys; never a secret."""
     found = with_control(data, lambda control: control.endpoint_keys(name))
     if as_json:
         document(found)
@@ -208,13 +288,26 @@ def remove(
         line(f"removed {removed.customer}/{removed.name} ({removed.id})")
 
 
+def _all_or(names: list[str] | None) -> list[str] | None:
+    return [] if names == ["all"] else names
+
+
+def _shown(default: object) -> str:
+    return "" if default in (None, [], "") else str(default)
+
+
 def _tell(endpoint: "EndpointView", *, as_json: bool) -> None:
     if as_json:
         document(endpoint)
         return
     values = endpoint.model_dump() | {"event_types": endpoint.event_types or "all"}
     values |= {"connections": endpoint.connections or "all"}
+    values |= {"options": ", ".join(f"{name}={value}" for name, value in _set(endpoint).items()) or "as by default"}
     details({name.replace("_", " "): value for name, value in values.items()})
+
+
+def _set(endpoint: "EndpointView") -> dict[str, object]:
+    return endpoint.options.model_dump(mode="json", exclude_defaults=True)
 
 
 def _hand_over(made: "EndpointAdded | SecretRotated", file: IO[str] | None) -> None:
@@ -233,8 +326,8 @@ def _tell_keys(made: "EndpointAdded | SecretRotated", secret_file: Path | None) 
 
 def _tell_live(live: Sequence["KeyView"]) -> None:
     table(
-        ("signing", "ends", "public key"),
-        [(each.signing, each.until or "never", each.public_key) for each in live],
+        ("signing", "begins", "ends", "public key"),
+        [(each.signing, each.since or "at once", each.until or "never", each.public_key) for each in live],
         empty="no signing secrets",
     )
 

@@ -1,6 +1,6 @@
 """Options that several commands share, and how their values are read."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from pydantic import TypeAdapter, ValidationError
 
-from relay.settings import Span
+from relay.domain.spans import Span
 
 
 class Erp(StrEnum):
@@ -27,6 +27,17 @@ def span(text: str | timedelta) -> timedelta:
         return _SPAN.validate_python(text)
     except ValidationError:
         raise typer.BadParameter(f"{text!r} is not a time span: write it like 250ms, 15s, 2m, 1h or 3d") from None
+
+
+def moment(text: str | datetime) -> datetime:
+    """A time as people write it, with its zone: 2026-12-01T08:00Z, 2026-12-01T08:00+02:00."""
+    try:
+        found = text if isinstance(text, datetime) else datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a time: write it like 2026-12-01T08:00Z") from None
+    if found.tzinfo is None:
+        raise typer.BadParameter(f"{text!r} names no time zone: end it with Z for UTC, or with one like +02:00")
+    return found
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, and errors as JSON.")]

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from relay.domain.connections import Connection, ConnectionState
 from relay.domain.ed25519_keys import public_key
-from relay.domain.endpoints import Endpoint, EndpointState
+from relay.domain.endpoints import Endpoint, EndpointOptions, EndpointState
 from relay.domain.rotation import LiveSecret, Signing
 from relay.ports import Rejected
 from relay.store.registry import Sighting
@@ -107,6 +107,10 @@ class EndpointView(View):
     connections: tuple[str, ...]
     at_once: int
     deadline: timedelta
+    options: EndpointOptions
+    failing_since: datetime | None
+    """The first failed attempt after the last delivered one."""
+    suspended_at: datetime | None
     problem: str | None
     counts: dict[str, int]
 
@@ -124,6 +128,9 @@ class EndpointView(View):
             connections=subject.connections,
             at_once=subject.at_once,
             deadline=subject.deadline,
+            options=subject.options,
+            failing_since=subject.health.failing_since,
+            suspended_at=subject.health.suspended_at,
             problem=seen.problem,
             counts=seen.counts,
         )
@@ -151,9 +158,10 @@ class EndpointAdded(ForReceiver):
 
 
 class KeyView(View):
-    """A live signing secret, without the secret. `until` is None for one that has no end."""
+    """A signing secret, without the secret. `since` is None when it began at once, `until` when it has no end."""
 
     signing: Signing
+    since: datetime | None
     until: datetime | None
     public_key: str | None
 
@@ -162,13 +170,14 @@ class KeyView(View):
         """The view of an opened secret."""
         return cls(
             signing=each.signing,
-            until=None if each.until is None else datetime.fromtimestamp(each.until, UTC),
+            since=_moment(each.since),
+            until=_moment(each.until),
             public_key=public_key(each.secret) if each.signing is Signing.ED25519 else None,
         )
 
 
 class SecretRotated(ForReceiver):
-    """An endpoint's new secret, and all that are live now, the new ones first."""
+    """An endpoint's new secret, and all that are live or planned, the new ones first."""
 
     endpoint: EndpointView
     keys: tuple[KeyView, ...]
@@ -217,6 +226,10 @@ class DeliveryView(View):
 
 def _attempt(row: Mapping[str, Any]) -> AttemptView:
     return AttemptView.model_validate({**row, "excerpt": row["excerpt"].decode(errors="replace")})
+
+
+def _moment(seconds: int | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
 def _without_query(url: str) -> str:

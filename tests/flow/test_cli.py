@@ -12,6 +12,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import orjson
@@ -234,9 +235,9 @@ def test_a_secret_is_rotated_with_an_overlap(installed, tmp_path):
     assert told.code == 0
     second = re.search(r"^signing secret, shown only now: (whsec_\S+)$", told.out, re.MULTILINE)[1]
     assert second != first
-    assert re.search(r"^signing +ends +public key$", told.out, re.MULTILINE)
-    assert re.search(r"^hmac +never$", told.out, re.MULTILINE)
-    assert re.search(r"^hmac +\d{4}-\d\d-\d\d ", installed("endpoints", "keys", "hook").out, re.MULTILINE)
+    assert re.search(r"^signing +begins +ends +public key$", told.out, re.MULTILINE)
+    assert re.search(r"^hmac +at once +never$", told.out, re.MULTILINE)
+    assert re.search(r"^hmac +at once +\d{4}-\d\d-\d\d ", installed("endpoints", "keys", "hook").out, re.MULTILINE)
     file = tmp_path / "secret"
     third = installed("endpoints", "rotate", "hook", "--overlap", "0s", "--secret-file", file, "--json")
     assert len(third.json["keys"]) == 1
@@ -245,6 +246,27 @@ def test_a_secret_is_rotated_with_an_overlap(installed, tmp_path):
     assert "whsec_" not in installed("endpoints", "keys", "hook", "--json").out
     assert installed("endpoints", "rotate", "nobody").code == 4
     assert installed("endpoints", "rotate", "hook", "--overlap", "91d").code == 2
+
+
+def test_a_rotation_is_planned_by_time_or_from_now(installed):
+    installed(*ENDPOINT, "https://x.example/")
+    begin = datetime.now(UTC).replace(microsecond=0) + timedelta(days=3)
+    planned = installed("endpoints", "rotate", "hook", "--at", begin.isoformat(), "--overlap", "1h", "--json")
+    texts = [(each["since"], each["until"]) for each in planned.json["keys"]]
+    times = [[each and datetime.fromisoformat(each) for each in pair] for pair in texts]
+    assert times == [[begin, None], [None, begin + timedelta(hours=1)]]
+    told = installed("endpoints", "rotate", "hook", "--in", "7d", "--signing", "ed25519")
+    assert re.search(r"^ed25519 +\d{4}-\d\d-\d\d \S+ +never +whpk_", told.out, re.MULTILINE)
+    for wrong, says in (
+        (["--at", "2020-01-01T00:00Z"], "after now"),
+        (["--at", "tomorrow"], "not a time"),
+        (["--at", "2100-01-01T00:00"], "no time zone"),
+        (["--in", "91d"], "90 days ahead at the most"),
+        (["--in", "1d", "--at", begin.isoformat()], "give one of them"),
+    ):
+        refused = installed("endpoints", "rotate", "hook", *wrong)
+        assert (refused.code, says in " ".join(refused.err.split())) == (2, True), refused.err
+    assert len(installed("endpoints", "keys", "hook", "--json").json) == 3
 
 
 @pytest.mark.parametrize(
@@ -313,7 +335,7 @@ def history(database_url):
                 answer = answers[head.lane.partition("|")[2]]
                 outcome = Outcome.DELIVERED if answer.status == 204 else Outcome.RETRY
                 attempts.append(Attempt(head, 1, NOW, 0.25, answer, outcome, None if answer.status == 204 else NOW))
-            await world.deliveries.record(hook.lease, attempts)
+            await world.record(hook.lease, attempts)
             await world.sql("UPDATE deliveries SET due_at = now() + interval '1 hour' WHERE due_at IS NOT NULL")
             rows = await world.sql("SELECT id FROM deliveries ORDER BY position")
             return [row["id"] for row in rows]

@@ -11,8 +11,8 @@ import pytest
 from relay.connectors import CONNECTORS
 from relay.control import Control
 from relay.domain.errors import KeyTrouble, NotFound, UserError
-from relay.domain.rotation import read
-from relay.domain.signing import new_secret, verifying_key
+from relay.domain.rotation import read, signing_keys
+from relay.domain.signing import parse_secret, verifying_key
 from relay.vault import Keyring, Place, Purpose, Vault
 
 VAULT = Vault(Keyring(current="k1", keys={"k1": os.urandom(32)}))
@@ -117,16 +117,37 @@ async def test_of_rotations_at_the_same_time_none_is_lost(control):
     assert len(await stored(control)) == len(done) + 1
 
 
-async def test_a_secret_as_the_first_versions_sealed_it_is_shown_and_rotated(control, world):
+async def test_a_planned_secret_is_shown_with_its_beginning_and_the_old_one_ends_an_overlap_later(control):
+    first = await added(control)
+    begin = datetime.now(UTC).replace(microsecond=0) + timedelta(days=2)
+    second = await control.rotate_secret("hook", overlap=timedelta(hours=1), begin=begin)
+    assert [(each.since, each.until) for each in second.keys] == [(begin, None), (None, begin + timedelta(hours=1))]
+    assert tuple(await control.endpoint_keys("hook")) == second.keys
+    keys = signing_keys(await stored(control), int(time.time()))
+    for moment, signs in ((-1, [first.secret]), (0, [second.secret, first.secret]), (3600, [second.secret])):
+        at = int(begin.timestamp()) + moment
+        assert [each.key for each in keys if each.signs(at)] == list(map(parse_secret, signs))
+
+
+@pytest.mark.parametrize("begin", [timedelta(seconds=-1), timedelta(days=91), None])
+async def test_a_beginning_in_the_past_too_far_off_or_without_a_zone_is_refused(control, begin):
     await added(control)
-    old = new_secret(b"o" * 32)
-    subject = (await world.registry.endpoint("hook")).subject
-    place = Place(subject.customer_id, subject.id, Purpose.SIGNING_SECRET)
-    sealed = VAULT.seal(await world.registry.customer_key("acme"), place, old.encode())
-    await world.registry.set_signing(subject.id, subject.sealed, sealed)
-    assert [each.signing for each in await control.endpoint_keys("hook")] == ["hmac"]
-    new = await control.rotate_secret("hook")
-    assert [each.secret for each in await stored(control)] == [new.secret, old]
+    moment = datetime(2100, 1, 1) if begin is None else datetime.now(UTC) + begin  # noqa: DTZ001 - the point
+    with pytest.raises(UserError, match="begin is"):
+        await control.rotate_secret("hook", begin=moment)
+    assert len(await stored(control)) == 1
+
+
+async def test_the_public_keys_that_receivers_may_ask_for_are_those_that_sign_or_will(control, world):
+    async def listed():
+        return await world.one("SELECT public_keys FROM endpoints")
+
+    first = await added(control, "both")
+    assert await listed() == [first.public_key]
+    planned = await control.rotate_secret("hook", begin=datetime.now(UTC) + timedelta(days=1))
+    assert await listed() == [planned.public_key, first.public_key]
+    await control.rotate_secret("hook", signing="hmac", overlap=timedelta(0))
+    assert await listed() == []
 
 
 async def test_a_rotation_wakes_the_worker_and_stops_its_runner_and_no_other_value_changes(control, world):
