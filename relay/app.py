@@ -27,12 +27,14 @@ from relay.runners import ConnectionParts, ConnectionRunner, EndpointParts, Endp
 from relay.settings import Settings
 from relay.stages.admit import Admit
 from relay.stages.lease import KeepLeases, Runner
+from relay.stages.notify import Notify
 from relay.stages.poll import Patience
 from relay.stages.publish import Destinations
 from relay.stages.reconcile import Doubt
 from relay.store.database import Database, listen, migrate, opened
 from relay.store.deliveries import DeliveryStore
 from relay.store.leases import LeaseStore
+from relay.store.notices import NoticeStore
 from relay.store.orders import OrderStore
 from relay.store.outbox import AdmitStore, OutboxStore
 from relay.store.registry import Registry
@@ -151,13 +153,14 @@ class Worker:
     endpoints: KeepLeases
     consumer: KafkaBroker
     retention: RetentionStore
+    notify: Notify
     database_url: str
     health: str
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop`, then finish what is in flight and give the leases back."""
         async with asyncio.TaskGroup() as tasks:
-            background = [tasks.create_task(self._listen()), tasks.create_task(self._forget())]
+            background = [tasks.create_task(each) for each in (self._listen(), self._forget(), self.notify.run())]
             leases = [tasks.create_task(each.run()) for each in (self.connections, self.endpoints)]
             try:
                 await self._consume()
@@ -200,7 +203,14 @@ class Worker:
 
         while True:
             try:
-                await listen(self.database_url, {"relay_leases": leases, "relay_deliveries": self.endpoints.ring})
+                await listen(
+                    self.database_url,
+                    {
+                        "relay_leases": leases,
+                        "relay_deliveries": self.endpoints.ring,
+                        "relay_notices": self.notify.ring,
+                    },
+                )
             except Unavailable as error:
                 log.warning("worker.deaf", problem=str(error))
             await asyncio.sleep(LISTEN_AGAIN)
@@ -291,6 +301,7 @@ def _wired(settings: Settings, wires: Wires, standing_on: Parts, health: str) ->
             wires.access, wires.capabilities, topics, Admit(admissions, wires.publisher, topics.dead_letters)
         ),
         retention=RetentionStore(wires.database, settings.database.keep),
+        notify=Notify(NoticeStore(wires.database, settings.database.keep), wires.publisher, topics.operations),
         database_url=standing_on.database_url,
         health=health,
     )

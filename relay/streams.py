@@ -21,6 +21,7 @@ from prometheus_client import REGISTRY
 from relay import __version__
 from relay.domain.errors import Transient
 from relay.domain.events import ChangeEvent
+from relay.domain.notices import NoticeEvent
 from relay.domain.orders import OrderDocument
 from relay.stages.admit import Admit, Incoming
 from relay.wire.kafka import Capabilities, KafkaAccess, Topics, security
@@ -100,6 +101,13 @@ def documented(topics: Topics) -> FastStream:
         schema=bytes,
         title="Dead letters",
         description="Original bytes and headers of what nobody could work with; `relay-reason` says why.",
+    )
+    broker.publisher(
+        topics.operations,
+        schema=NoticeEvent,
+        title="Operational notices",
+        description="What operators must know of endpoints and connections, CloudEvents binary mode, key: the id of "
+        "the endpoint or connection. At least once: a repeat has the same `ce_id`.",
     )
     specification = AsyncAPI(
         title="relay",

@@ -11,7 +11,7 @@ from relay.docs.commands import commands_page
 from relay.docs.configuration import configuration_page
 from relay.docs.events import events_part
 from relay.docs.mapping import mapping_part
-from relay.docs.schemas import asyncapi, change_event_schema, purchase_order_schema
+from relay.docs.schemas import asyncapi, change_event_schema, notice_schema, purchase_order_schema
 from relay.domain.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -26,6 +26,7 @@ def generated(root: Path) -> dict[Path, str]:
         docs / "configuration.md": configuration_page(),
         docs / "cli.md": commands_page(),
         docs / "schemas" / "change-event.v1.json": _json(change_event_schema()),
+        docs / "schemas" / "notice.v1.json": _json(notice_schema()),
         docs / "schemas" / "purchase-order.v1.json": _json(purchase_order_schema()),
         docs / "asyncapi.json": _json(asyncapi()),
         events: _placed(events, "events", events_part()),

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from relay.domain.connections import ConnectionState
 from relay.domain.notices import Notice, NoticeType
 from relay.store.database import Database
 from relay.store.trouble import storable
@@ -55,6 +56,9 @@ FORGET = """
 """
 
 
+CONNECTION_IN = "SELECT customer_id, name, now() AS at FROM connections WHERE id = $1 AND state = $2 FOR NO KEY UPDATE"
+
+
 async def add_notices(connection: "PoolConnectionProxy[asyncpg.Record]", notices: Sequence[Notice]) -> None:
     """Write notices in the caller's transaction, which holds the row of their subject; workers are woken at its commit.
 
@@ -75,6 +79,24 @@ async def add_notices(connection: "PoolConnectionProxy[asyncpg.Record]", notices
         [each.after for each in notices],
     )
     await connection.execute(WAKE)
+
+
+async def add_connection_notice(
+    connection: "PoolConnectionProxy[asyncpg.Record]",
+    kind: NoticeType,
+    connection_id: str,
+    *,
+    leaving: ConnectionState,
+    reason: str = "",
+) -> None:
+    """Write that a connection leaves a state, before the caller's transaction changes it; nothing if it is in another.
+
+    The connection's row is locked, so that two who change it at the same time tell of it once.
+    """
+    row = await connection.fetchrow(CONNECTION_IN, connection_id, leaving)
+    if row is not None:
+        told = Notice(kind, row["customer_id"], connection_id, row["name"], row["at"], reason)
+        await add_notices(connection, [told])
 
 
 class NoticeStore:

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from relay.domain.connections import Connection, Cursor, Lease, Polled
+from relay.domain.connections import Connection, ConnectionState, Cursor, Lease, Polled
 from relay.domain.events import Snapshot
+from relay.domain.notices import NoticeType
 from relay.ports import OutboxEntry
 from relay.store.database import Database, guard
+from relay.store.notices import add_connection_notice
 from relay.store.trouble import storable
 
 if TYPE_CHECKING:
@@ -99,6 +101,14 @@ class OrderStore:
 
         async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
             await guard(connection, "connections", lease)
+            if polled.state is ConnectionState.NEEDS_RECONNECT:
+                await add_connection_notice(
+                    connection,
+                    NoticeType.CONNECTION_NEEDS_RECONNECT,
+                    lease.subject,
+                    leaving=ConnectionState.ACTIVE,
+                    reason=polled.problem or "",
+                )
             await connection.execute(
                 POLLED,
                 lease.subject,

@@ -10,8 +10,10 @@ import asyncpg
 from relay.domain.connections import Connection, ConnectionState
 from relay.domain.endpoints import Endpoint, EndpointState
 from relay.domain.errors import AlreadyThere, NotFound, UserError
+from relay.domain.notices import NoticeType
 from relay.store.database import Database
 from relay.store.leases import connection_of, endpoint_of
+from relay.store.notices import add_connection_notice
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -179,11 +181,12 @@ class Registry:
 
     async def set_connection(self, connection_id: str, state: ConnectionState) -> None:
         """Pause or resume; the runner that works on it stops, or another starts."""
-        await self._change(SET_CONNECTION, connection_id, state)
+        resumed = connection_id if state is ConnectionState.ACTIVE else None
+        await self._change(SET_CONNECTION, connection_id, state, resumed=resumed)
 
     async def set_credentials(self, connection_id: str, sealed: bytes) -> None:
         """Put new credentials in the place of the old ones, and resume."""
-        await self._change(SET_CREDENTIALS, connection_id, sealed)
+        await self._change(SET_CREDENTIALS, connection_id, sealed, resumed=connection_id)
 
     async def set_endpoint(self, endpoint_id: str, state: EndpointState) -> None:
         """Enable or disable; what waits goes on waiting."""
@@ -266,8 +269,15 @@ class Registry:
             row = await connection.fetchrow(statement, subject_id)
         return dict(row or {})
 
-    async def _change(self, statement: str, *values: object) -> None:
+    async def _change(self, statement: str, *values: object, resumed: str | None = None) -> None:
         async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
+            if resumed is not None:
+                await add_connection_notice(
+                    connection,
+                    NoticeType.CONNECTION_RECONNECTED,
+                    resumed,
+                    leaving=ConnectionState.NEEDS_RECONNECT,
+                )
             await connection.execute(statement, *values)
             await connection.execute(NOTIFY, "relay_leases", "")
 

@@ -68,6 +68,11 @@ class Topics:
         """Messages that nobody could work with, with their reasons."""
         return f"{self.prefix}.purchase-orders.dead-letters.v1"
 
+    @property
+    def operations(self) -> str:
+        """Notices for operators, about endpoints and connections."""
+        return f"{self.prefix}.operations.v1"
+
 
 @dataclass(frozen=True, slots=True)
 class KafkaAccess:

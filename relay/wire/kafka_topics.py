@@ -80,6 +80,7 @@ def plans(topics: Topics, *, partitions: int, replication: int, retention: timed
         topics.commands: kept,
         topics.command_results: kept,
         topics.dead_letters: kept,
+        topics.operations: kept,
     }
     return [Plan(name, partitions, replication, config) for name, config in configs.items()]
 

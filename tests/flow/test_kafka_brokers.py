@@ -191,7 +191,8 @@ def configs(broker, topic):
 
 
 async def test_topics_are_created_with_their_partitions_and_configs(broker, topics, created):
-    names = {topics.changes, topics.state, topics.commands, topics.command_results, topics.dead_letters}
+    orders = {topics.changes, topics.state, topics.commands, topics.command_results, topics.dead_letters}
+    names = orders | {topics.operations}
     assert set(created) == names
     seen = AdminClient({"bootstrap.servers": broker.bootstrap}).list_topics(timeout=READ_DEADLINE).topics
     assert {name: len(seen[name].partitions) for name in names} == dict.fromkeys(names, PARTITIONS)

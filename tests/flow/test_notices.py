@@ -1,11 +1,17 @@
 """Notices from a change of state to the topic: written with it, told in order, by one worker at a time, and kept."""
 
+import asyncio
 from datetime import timedelta
 
+import orjson
 import pytest
 
+from relay.demo.protheus_http import Options, simulated_protheus
+from relay.domain.connections import ConnectionState, Polled
 from relay.domain.notices import Notice, NoticeType
+from relay.embedded import broker
 from relay.store.notices import NoticeStore, add_notices
+from tests.fixtures.line import PATIENCE, eventually, installed
 from tests.fixtures.store import NOW
 
 pytestmark = pytest.mark.timeout(180)
@@ -111,3 +117,133 @@ async def test_a_reason_that_postgresql_cannot_hold_is_written_all_the_same(data
     await add(database, notice(reason="half a \ud83d pair, and \x00"))
     [taken] = await store.take(10)
     assert taken.reason == "half a ? pair, and \ufffd"
+
+
+# Connections
+
+
+async def refused(world, by, problem="the ERP refuses the login"):
+    await world.orders.save_polled(by.lease, Polled(ConnectionState.NEEDS_RECONNECT, NOW, 1, problem))
+
+
+async def test_a_refused_login_is_noticed_once_however_often_it_is_refused(world, store):
+    by = await world.connection()
+    await world.orders.save_polled(by.lease, Polled(ConnectionState.ACTIVE, NOW, 1, "no answer"))
+    assert await store.take(10) == []
+    await refused(world, by)
+    await refused(world, by, "again")
+    [told] = await store.take(10)
+    assert (told.type, told.reason) == (NoticeType.CONNECTION_NEEDS_RECONNECT, "the ERP refuses the login")
+    assert (told.customer_id, told.subject_id, told.subject_name) == ("acme", by.lease.subject, by.subject.name)
+
+
+async def test_a_login_that_is_refused_to_a_paused_connection_is_not_noticed(world, store):
+    by = await world.connection()
+    await world.registry.set_connection(by.lease.subject, ConnectionState.PAUSED)
+    await refused(world, by)
+    assert await store.take(10) == []
+
+
+@pytest.mark.parametrize("how", ["credentials", "resume"])
+async def test_a_connection_that_a_person_mended_is_noticed_once_and_refused_again_is_another_notice(world, store, how):
+    by = await world.connection()
+
+    async def mend():
+        if how == "resume":
+            await world.registry.set_connection(by.lease.subject, ConnectionState.ACTIVE)
+        else:
+            await world.registry.set_credentials(by.lease.subject, b"sealed")
+
+    await mend()
+    assert await store.take(10) == [], "it was not waiting for anybody"
+    await refused(world, by)
+    await mend()
+    await mend()
+    await refused(world, by)
+    told = await store.take(10)
+    assert [each.type.partition(".")[2] for each in told] == ["needs_reconnect", "reconnected", "needs_reconnect"]
+    assert len({each.id for each in told}) == 3
+
+
+async def test_pausing_a_connection_that_waits_for_a_person_tells_nothing(world, store):
+    by = await world.connection()
+    await refused(world, by)
+    await world.registry.set_connection(by.lease.subject, ConnectionState.PAUSED)
+    assert [each.type for each in await store.take(10)] == [NoticeType.CONNECTION_NEEDS_RECONNECT]
+
+
+async def test_a_connection_that_is_removed_leaves_its_notices(world, store):
+    by = await world.connection()
+    await refused(world, by)
+    await world.registry.remove("connections", by.lease.subject)
+    assert [each.subject_id for each in await store.take(10)] == [by.lease.subject]
+
+
+# The whole line
+
+
+@pytest.fixture
+async def erp():
+    async with simulated_protheus(Options()) as running:
+        running.seed(0)
+        yield running
+
+
+async def in_state(line, name, state):
+    async with asyncio.timeout(PATIENCE):
+        while (await line.registry.connection(name)).subject.state is not state:  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.02)
+
+
+async def operations(line, count):
+    """Type and body of what is on the operations topic, once so many are there; and the records."""
+    records = await asyncio.to_thread(line.consume, "operations", until=lambda records: len(records) >= count)
+    return [(dict(each.headers())["ce_type"].decode(), orjson.loads(each.value())) for each in records], records
+
+
+@pytest.mark.slow
+async def test_a_refused_login_and_its_mending_are_told_on_the_operations_topic_once_each(line, erp):
+    connection = await line.protheus(erp, password="wrong-canary")
+    worker = await line.worker()
+    await in_state(line, connection, ConnectionState.NEEDS_RECONNECT)
+    await eventually(lambda: worker.said("notice.published"), "told")
+    good = {"username": erp.username, "password": erp.password}
+    await line.control.reconnect(connection, good)
+    await eventually(lambda: len(worker.said("notice.published")) == 2, "told that it is mended")
+    # A second worker finds nothing left to tell.
+    other = await line.worker()
+    await eventually(lambda: other.said("worker.started"), "another worker")
+    assert [await worker.stop(), await other.stop()] == [0, 0]
+    told, records = await operations(line, 2)
+    assert [kind for kind, _ in told] == ["connection.needs_reconnect", "connection.reconnected"]
+    assert other.said("notice.published") == []
+    assert {record.key() for record in records} == {connection.encode()}
+    needs = told[0][1]["data"]
+    assert (needs["subject"], needs["subject_id"], needs["subject_name"]) == ("connection", connection, "erp")
+    assert "refuses the login" in needs["reason"]
+    assert b"canary" not in b"".join([worker.path.read_bytes(), *(record.value() for record in records)])
+
+
+@pytest.mark.slow
+async def test_a_notice_of_the_time_without_a_broker_arrives_when_it_is_back(tmp_path, database_url, erp):
+    folder = tmp_path / "broker"
+    async with broker(folder) as first:
+        bootstrap = first.bootstrap
+    async with installed(tmp_path, database_url, bootstrap) as line:
+        async with broker(folder) as second:
+            assert second.bootstrap == bootstrap
+            await line.protheus(erp, name="good")
+            worker = await line.worker()
+            await line.synced("con_good")
+        await line.protheus(erp, name="bad", password="wrong")
+        await in_state(line, "bad", ConnectionState.NEEDS_RECONNECT)
+        await eventually(lambda: worker.said("notices.waiting"), "it waits")
+        assert worker.said("notice.published") == []
+        async with broker(folder) as third:
+            assert third.bootstrap == bootstrap
+            await eventually(lambda: worker.said("notice.published"), "it is told")
+            told, _ = await operations(line, 1)
+            assert [(kind, body["data"]["subject_id"]) for kind, body in told] == [
+                ("connection.needs_reconnect", "con_bad")
+            ]
+            assert await worker.stop() == 0

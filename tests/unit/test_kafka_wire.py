@@ -53,12 +53,14 @@ def closed():
 
 def test_topics_are_named_from_the_prefix():
     topics = Topics("acme")
-    assert [topics.changes, topics.state, topics.commands, topics.command_results, topics.dead_letters] == [
+    orders = [topics.changes, topics.state, topics.commands, topics.command_results, topics.dead_letters]
+    assert [*orders, topics.operations] == [
         "acme.purchase-orders.changes.v1",
         "acme.purchase-orders.state.v1",
         "acme.purchase-orders.commands.v1",
         "acme.purchase-orders.command-results.v1",
         "acme.purchase-orders.dead-letters.v1",
+        "acme.operations.v1",
     ]
 
 
@@ -70,7 +72,7 @@ def test_the_state_topic_is_compacted_and_the_others_are_kept_for_the_retention(
     assert found[topics.state]["cleanup.policy"] == "compact"
     assert "retention.ms" not in found[topics.state]
     del found[topics.state]
-    assert len(found) == 4
+    assert len(found) == 5
     for configs in found.values():
         assert configs["cleanup.policy"] == "delete"
         assert configs["retention.ms"] == str(14 * 24 * 3600 * 1000)

@@ -107,4 +107,4 @@ async def test_a_partition_that_went_to_another_member_meanwhile_is_theirs(troub
 def test_the_document_names_every_topic():
     channels = documented(TOPICS).schema.to_specification().to_jsonable()["channels"]
     addresses = {each["address"] for each in channels.values()}
-    assert {TOPICS.changes, TOPICS.state, TOPICS.dead_letters} <= addresses
+    assert addresses == {TOPICS.changes, TOPICS.state, TOPICS.dead_letters, TOPICS.operations}
