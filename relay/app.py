@@ -21,6 +21,7 @@ from relay.connectors import CONNECTORS
 from relay.control import Control
 from relay.domain.egress import Policy, networks, ports
 from relay.domain.errors import KeyTrouble, Unavailable, UserError
+from relay.domain.lanes import Memory
 from relay.embedded import broker, postgres
 from relay.ports import Claimed
 from relay.runners import ConnectionParts, ConnectionRunner, EndpointParts, EndpointRunner, Opener
@@ -34,6 +35,7 @@ from relay.stages.reconcile import Doubt
 from relay.store.database import Database, listen, migrate, opened
 from relay.store.deliveries import DeliveryStore
 from relay.store.leases import LeaseStore
+from relay.store.log import LogStore
 from relay.store.notices import NoticeStore
 from relay.store.orders import OrderStore
 from relay.store.outbox import AdmitStore, OutboxStore
@@ -253,7 +255,8 @@ async def worker(settings: Settings, standing_on: Parts) -> AsyncIterator[Worker
             await probe(access, deadline=2)
 
         checks = {"database": database.ping, "broker": broker_answers}
-        health = await stack.enter_async_context(served(application(checks), settings.http.host, settings.http.port))
+        api = application(checks, LogStore(database))
+        health = await stack.enter_async_context(served(api, settings.http.host, settings.http.port))
         yield _wired(settings, Wires(database, keys, access, capabilities, topics, publisher), standing_on, health)
 
 
@@ -285,7 +288,13 @@ def _wired(settings: Settings, wires: Wires, standing_on: Parts, health: str) ->
         doubt=Doubt(settings.poll.missing_passes, settings.poll.missing_share),
         republish=settings.kafka.stale_after,
     )
-    endpoints = EndpointParts(opener, DeliveryStore(wires.database), settings.deliver.connect, egress(settings))
+    endpoints = EndpointParts(
+        opener,
+        DeliveryStore(wires.database),
+        settings.deliver.connect,
+        egress(settings),
+        Memory(settings.deliver.memory),
+    )
     owner = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
 
     def connection_runner(claimed: Claimed) -> ConnectionRunner:

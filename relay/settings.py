@@ -4,40 +4,16 @@ Read from the environment: `RELAY_<ROOM>__<NAME>`, for example `RELAY_DELIVER__D
 `docs/configuration.md` is generated from here. Rooms are handed values, never this object.
 """
 
-import re
-from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ByteSize, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from relay.domain.egress import networks, ports
 from relay.domain.errors import UserError
-
-_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
-
-
-def _span(value: object) -> object:
-    if not isinstance(value, str) or value.lstrip("+-").startswith("P"):
-        return value
-    if found := _SPAN.fullmatch(value.strip()):
-        with suppress(OverflowError):
-            return timedelta(seconds=float(found[1]) * _UNITS[found[2]])
-        raise ValueError("this time span is too long")
-    raise ValueError("write a time span as 250ms, 15s, 2m, 1h, 3d or PT15S")
-
-
-def _not_negative(value: timedelta) -> timedelta:
-    if value < timedelta(0):
-        raise ValueError("a time span cannot be negative")
-    return value
-
-
-Span = Annotated[timedelta, BeforeValidator(_span), AfterValidator(_not_negative)]
-"""A time span: `250ms`, `15s`, `2m`, `1h`, `3d`, or ISO 8601 (`PT15S`)."""
+from relay.domain.spans import Span
 
 
 class Room(BaseModel):
@@ -100,7 +76,10 @@ class Deliver(Room):
 
     deadline: Span = Field(timedelta(seconds=15), description="One attempt, from resolving the name to the last byte.")
     connect: Span = Field(timedelta(seconds=5), description="Connecting and TLS, within the deadline.")
-    at_once: int = Field(16, ge=1, le=1000, description="Attempts in flight per endpoint.")
+    at_once: int = Field(64, ge=1, le=1000, description="Most attempts in flight per endpoint; adapts to the receiver.")
+    memory: ByteSize = Field(
+        ByteSize(256 * 1024 * 1024), ge=1024 * 1024, description="Webhook bodies that a worker holds, of all endpoints."
+    )
     allow_http: bool = Field(False, description="Allow endpoints without TLS (always so with the embedded database).")
 
 

@@ -1,6 +1,7 @@
 """Control: what people do to relay, without a word about how they ask. The command line and the HTTP API call it."""
 
-from relay.control.forms import ConnectorForm, FormField, connector_form
+from relay.control.explain import ConnectionTold, DeliveryTold, EventTold, Explanation, SnapshotTold
+from relay.control.forms import ConnectorForm, FormField, connector_form, form_fields
 from relay.control.given import connector_named, settings_given
 from relay.control.operations import Control
 from relay.control.views import (
@@ -20,19 +21,25 @@ from relay.control.views import (
 __all__ = [
     "AttemptView",
     "ConnectionAdded",
+    "ConnectionTold",
     "ConnectionView",
     "ConnectorForm",
     "Control",
+    "DeliveryTold",
     "DeliveryView",
     "EndpointAdded",
     "EndpointView",
+    "EventTold",
+    "Explanation",
     "FirstLook",
     "FormField",
     "KeyView",
     "RejectedView",
     "SecretRotated",
+    "SnapshotTold",
     "View",
     "connector_form",
     "connector_named",
+    "form_fields",
     "settings_given",
 ]

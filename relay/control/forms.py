@@ -32,11 +32,12 @@ class ConnectorForm(View):
 def connector_form(kind: ConnectorKind) -> ConnectorForm:
     """The form of a connector."""
     return ConnectorForm(
-        name=kind.name, title=kind.title, settings=_fields(kind.settings), credentials=_fields(kind.credentials)
+        name=kind.name, title=kind.title, settings=form_fields(kind.settings), credentials=form_fields(kind.credentials)
     )
 
 
-def _fields(model: type[BaseModel]) -> tuple[FormField, ...]:
+def form_fields(model: type[BaseModel]) -> tuple[FormField, ...]:
+    """What a model asks for, field by field."""
     schema = model.model_json_schema()
     return tuple(
         FormField(

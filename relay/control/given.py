@@ -43,7 +43,7 @@ def settings_given(kind: ConnectorKind, given: Mapping[str, Any]) -> BaseModel:
     try:
         settings = kind.settings.model_validate(given)
     except ValidationError as error:
-        raise UserError(_told(f"settings of {kind.name}", kind.settings, error)) from None
+        raise UserError(told(f"settings of {kind.name}", kind.settings, error)) from None
     for name, value in settings.model_dump(mode="json").items():
         if isinstance(value, str) and _USER_INFO.match(value):
             raise UserError(f"settings of {kind.name}: {name} holds a user or password before the @: remove it")
@@ -61,7 +61,7 @@ def credentials_given(kind: ConnectorKind, given: Mapping[str, Any]) -> BaseMode
     try:
         return kind.credentials.model_validate(given)
     except ValidationError as error:
-        raise UserError(_told(f"credentials of {kind.name}", kind.credentials, error)) from None
+        raise UserError(told(f"credentials of {kind.name}", kind.credentials, error)) from None
 
 
 def event_types_given(given: Iterable[str]) -> tuple[str, ...]:
@@ -104,7 +104,8 @@ def _seconds(span: timedelta) -> str:
     return f"{span.total_seconds():g} s"
 
 
-def _told(what: str, model: type[BaseModel], error: ValidationError) -> str:
+def told(what: str, model: type[BaseModel], error: ValidationError) -> str:
+    """What is wrong with each field of `what`, in words for people; no value is repeated."""
     wrong = error.errors(include_input=False, include_url=False, include_context=False)
     return "\n".join([f"the {what} cannot be used:", *(f"  {_line(model, each)}" for each in wrong)])
 

@@ -7,15 +7,18 @@ Secrets come in and are sealed; only a new signing secret goes out, once.
 
 import secrets
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import timedelta
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 import orjson
 
 from relay.control import given
+from relay.control.endpoint_options import options_given
+from relay.control.explain import Explaining, Explanation
 from relay.control.look import first_look, unconnected
-from relay.control.signing import OVERLAP, EndpointSecrets, for_receiver, made, sealable
+from relay.control.signing import OVERLAP, EndpointSecrets, for_receiver, made, public_of, sealable
 from relay.control.views import (
     ConnectionAdded,
     ConnectionView,
@@ -29,10 +32,11 @@ from relay.domain.capabilities import Capabilities
 from relay.domain.connections import Connection, ConnectionId, ConnectionState, CustomerId
 from relay.domain.deliveries import DeliveryState
 from relay.domain.egress import Policy
-from relay.domain.endpoints import Endpoint, EndpointId, EndpointState
+from relay.domain.endpoints import DEFAULT_AT_ONCE, Endpoint, EndpointId, EndpointState
 from relay.domain.errors import AlreadyThere, NotFound, UserError
 from relay.domain.rotation import Signing
 from relay.ports import ConnectorKind
+from relay.store.explain import ExplainStore
 from relay.store.registry import Registry
 from relay.vault.vault import Place, Purpose, Vault
 from relay.wire.egress import Resolver, lookup
@@ -40,7 +44,7 @@ from relay.wire.webhook import check_host, check_url
 
 POLL_EVERY = timedelta(seconds=60)
 RECONCILE_EVERY = timedelta(hours=1)
-AT_ONCE = 16
+AT_ONCE = DEFAULT_AT_ONCE
 DEADLINE = timedelta(seconds=15)
 RESOLVE_WITHIN = timedelta(seconds=5)
 
@@ -166,10 +170,11 @@ class Control:
         deadline: timedelta = DEADLINE,
         allow_http: bool = False,
         signing: str = Signing.HMAC,
+        options: Mapping[str, Any] = MappingProxyType({}),
     ) -> EndpointAdded:
         """Add an endpoint, with its customer when that is new; its signing secret is in the answer and nowhere else.
 
-        `signing` is `hmac`, `ed25519` or `both`.
+        `signing` is `hmac`, `ed25519` or `both`; `options` are those of EndpointOptions that are not the default.
 
         Raises:
             UserError: a name, the address, an event type, the signing or another value cannot be used, or `egress`
@@ -193,14 +198,55 @@ class Control:
             connections=tuple([await self._connection_id(customer, each) for each in connections]),
             at_once=given.at_once_given(at_once),
             deadline=given.span_given("deadline", deadline, given.SHORTEST_DEADLINE, given.LONGEST_DEADLINE),
+            options=options_given(options),
             sealed=await self._sealed(self.vault(), place, sealable(new_secrets)),
         )
-        await self.registry.add_endpoint(new)
+        await self.registry.add_endpoint(new, public_of(new_secrets))
         return EndpointAdded(
             **for_receiver(new_secrets),
             endpoint=await self.endpoint(endpoint_id),
             notices=(*unresolved, *await self._silent(customer)),
         )
+
+    async def change_endpoint(  # noqa: PLR0913 - what of an endpoint can be changed
+        self,
+        name: str,
+        *,
+        url: str | None = None,
+        event_types: Iterable[str] | None = None,
+        connections: Iterable[str] | None = None,
+        at_once: int | None = None,
+        deadline: timedelta | None = None,
+        allow_http: bool = False,
+        options: Mapping[str, Any] = MappingProxyType({}),
+        defaults: Iterable[str] = (),
+    ) -> EndpointView:
+        """Change what is given and nothing else; deliveries under way are finished as they began.
+
+        `options` are values of EndpointOptions by name, `defaults` names of those that are the default from now on.
+
+        Raises:
+            NotFound: no such endpoint, or its customer has no such connection.
+            UserError: a value cannot be used, or somebody else changed the endpoint at the same time; nothing was
+                changed.
+        """
+        before: Endpoint = (await self.registry.endpoint(name)).subject
+        after = replace(before, options=options_given(options, before.options, defaults))
+        if url is not None:
+            after = replace(after, url=check_url(url, allow_http=allow_http))
+            await check_host(after.url, self.egress, within=RESOLVE_WITHIN, resolve=self.resolve)
+        if event_types is not None:
+            after = replace(after, event_types=given.event_types_given(event_types))
+        if connections is not None:
+            found = [await self._connection_id(before.customer_id, each) for each in connections]
+            after = replace(after, connections=tuple(found))
+        if at_once is not None:
+            after = replace(after, at_once=given.at_once_given(at_once))
+        if deadline is not None:
+            bounds = (given.SHORTEST_DEADLINE, given.LONGEST_DEADLINE)
+            after = replace(after, deadline=given.span_given("deadline", deadline, *bounds))
+        await self.registry.change_endpoint(before, after)
+        return await self.endpoint(before.id)
 
     async def endpoints(self) -> list[EndpointView]:
         """All endpoints, by customer and name."""
@@ -219,13 +265,17 @@ class Control:
         return await self._set_endpoint(name, EndpointState.DISABLED)
 
     async def rotate_secret(
-        self, name: str, *, overlap: timedelta = OVERLAP, signing: str | None = None
+        self, name: str, *, overlap: timedelta = OVERLAP, signing: str | None = None, begin: datetime | None = None
     ) -> SecretRotated:
-        """A new signing secret beside the older ones, which end after `overlap`. Raises NotFound, UserError."""
-        return await EndpointSecrets(self.registry, self.vault).rotate(name, overlap, signing)
+        """A new signing secret, from `begin` (None: now); the older ones end `overlap` later.
+
+        Raises NotFound, UserError, KeyTrouble.
+        """
+        secrets = EndpointSecrets(self.registry, self.vault)
+        return await secrets.rotate(name, overlap=overlap, signing=signing, begin=begin)
 
     async def endpoint_keys(self, name: str) -> list[KeyView]:
-        """An endpoint's live signing secrets, without the secrets. Raises NotFound, UserError, KeyTrouble."""
+        """An endpoint's live and planned secrets, without the secrets. Raises NotFound, UserError, KeyTrouble."""
         return await EndpointSecrets(self.registry, self.vault).keys(name)
 
     async def remove_endpoint(self, name: str) -> EndpointView:
@@ -252,6 +302,10 @@ class Control:
         """Send a delivery now. Raises NotFound, and UserError when it waits behind another of its order."""
         await self.registry.retry(delivery_id)
         return await self.delivery(delivery_id)
+
+    async def explain(self, order: str, connection: str | None = None) -> Explanation:
+        """Where an order's change is now, and why. Raises NotFound, and UserError when several are called so."""
+        return await Explaining(self.registry, ExplainStore(self.registry.database)).order(order, connection)
 
     async def _not_there(self, customer: str, name: str) -> None:
         """Before the ERP is asked; what stores the connection looks once more."""

@@ -5,7 +5,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Literal, NewType
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from relay.domain.spans import Span
 
 EndpointId = NewType("EndpointId", str)
 
@@ -53,7 +55,13 @@ class Verification(StrEnum):
     """It answers the OPTIONS handshake of CloudEvents' HTTP webhook specification."""
 
 
-Wait = Annotated[timedelta, Field(ge=timedelta(0), le=LONGEST_WAIT)]
+def _list(value: object) -> object:
+    return [each for each in value.split(",") if each] if isinstance(value, str) else value
+
+
+Wait = Annotated[Span, Field(le=LONGEST_WAIT)]
+Schedule = Annotated[tuple[Wait, ...], BeforeValidator(_list)]
+"""Also as text, separated by commas: 0s,5s,30s."""
 
 
 class EndpointOptions(BaseModel):
@@ -61,20 +69,24 @@ class EndpointOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    ordering: Ordering = Ordering.STRICT
+    ordering: Ordering = Field(
+        Ordering.STRICT, description="What becomes of an order's later events while one cannot be delivered."
+    )
     skip_after: int = Field(3, ge=1, le=100, description="Attempts of one event, with ordering skip_after.")
-    schedule: tuple[Wait, ...] = Field(
-        (), max_length=100, description="The wait before each attempt; empty: the schedule of relay."
+    schedule: Schedule = Field(
+        (), max_length=100, description="Waits before each attempt, as 0s,5s,30s; empty: relay's."
     )
     refused_attempts: int = Field(
         8, ge=1, le=100, description="Attempts of an event that is answered with 3xx or 4xx (not 408, 425, 429)."
     )
     per_second: float | None = Field(None, gt=0, le=100_000, description="Most attempts per second; none: no limit.")
     where: str = Field("", max_length=2000, description="A condition on the event; empty: every event.")
-    payload: Payload = Payload.FAT
+    payload: Payload = Field(Payload.FAT, description="Whole events, or ids only.")
     schema_version: Literal[1] = Field(1, description="The major version of the event's schema.")
-    verification: Verification = Verification.NONE
-    disable_after: timedelta = Field(
+    verification: Verification = Field(
+        Verification.NONE, description="What the endpoint proves before its first delivery."
+    )
+    disable_after: Span = Field(
         timedelta(hours=72), gt=timedelta(0), le=timedelta(days=90), description="Suspended after so long in failure."
     )
 

@@ -40,9 +40,23 @@ ADD_ENDPOINT = """
                            access, public_keys)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 """
-SET_ENDPOINT = "UPDATE endpoints SET state = $2, problem = NULL, version = version + 1 WHERE id = $1"
-SET_SIGNING = "UPDATE endpoints SET sealed = $3, version = version + 1 WHERE id = $1 AND sealed = $2 RETURNING id"
+SET_ENDPOINT = """
+    UPDATE endpoints SET state = $2, problem = NULL, failing_since = NULL, noticed = '0', suspended_at = NULL,
+        version = version + 1
+    WHERE id = $1
+"""
+SET_SIGNING = """
+    UPDATE endpoints SET sealed = $3, public_keys = $4, version = version + 1
+    WHERE id = $1 AND sealed = $2 RETURNING id
+"""
 SET_PULL_TOKEN = "UPDATE endpoints SET pull_token = $2 WHERE id = $1"  # noqa: S105 - a statement
+LOCK_ENDPOINT = "SELECT * FROM endpoints WHERE id = $1 FOR NO KEY UPDATE"
+# A new address must prove itself anew.
+CHANGE_ENDPOINT = """
+    UPDATE endpoints SET url = $2, event_types = $3, connections = $4, at_once = $5, deadline = $6, options = $7,
+        access = $8, verified_at = CASE WHEN url = $2 THEN verified_at END, version = version + 1
+    WHERE id = $1
+"""
 FIND = """
     SELECT * FROM {table} WHERE id = $1 OR name = $1 OR customer_id || '/' || name = $1 ORDER BY customer_id, name
 """
@@ -69,7 +83,8 @@ CONNECTION_COUNTS = """
 ENDPOINT_COUNTS = """
     SELECT count(*) FILTER (WHERE state = 'waiting') AS waiting,
            count(*) FILTER (WHERE state = 'delivered') AS delivered,
-           count(*) FILTER (WHERE state = 'dead') AS dead
+           count(*) FILTER (WHERE state = 'dead') AS dead,
+           count(*) FILTER (WHERE state = 'superseded') AS superseded
     FROM deliveries WHERE endpoint_id = $1
 """
 DELIVERIES = """
@@ -109,6 +124,11 @@ class Registry:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    @property
+    def database(self) -> Database:
+        """Where all of it is, for those who look further."""
+        return self._database
 
     async def customer_key(self, customer_id: str, new_key: bytes | None = None) -> bytes:
         """The customer's wrapped data key; with `new_key` the customer is made when it is not there.
@@ -192,15 +212,37 @@ class Registry:
         """Enable or disable; what waits goes on waiting."""
         await self._change(SET_ENDPOINT, endpoint_id, state)
 
-    async def set_signing(self, endpoint_id: str, before: bytes, sealed: bytes) -> None:
+    async def change_endpoint(self, before: Endpoint, after: Endpoint) -> None:
+        """Put one value of an endpoint in the place of another; its runner starts anew. State and secrets stay.
+
+        Raises:
+            UserError: It is not as `before` any more; nothing was stored.
+        """
+
+        async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
+            row = await connection.fetchrow(LOCK_ENDPOINT, before.id)
+            if row is None or _given(endpoint_of(row)) != _given(before):
+                raise UserError(f"endpoint {before.name!r} was changed by somebody else at the same time: try again")
+            await connection.execute(
+                CHANGE_ENDPOINT,
+                *(after.id, after.url, list(after.event_types), list(after.connections), after.at_once, after.deadline),
+                *(after.options.model_dump(mode="json", exclude_defaults=True), after.access),
+            )
+            await connection.execute(NOTIFY, "relay_leases", "")
+
+        await self._database.transact(work)
+
+    async def set_signing(self, endpoint_id: str, before: bytes, sealed: bytes, public_keys: Sequence[str]) -> None:
         """Put new signing secrets in the place of those read before; the runner starts anew with them.
+
+        `public_keys` are those of the new ones, as receivers may ask for them.
 
         Raises:
             UserError: Somebody else changed or removed them meanwhile; nothing was stored.
         """
 
         async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
-            if await connection.fetchval(SET_SIGNING, endpoint_id, before, sealed) is None:
+            if await connection.fetchval(SET_SIGNING, endpoint_id, before, sealed, list(public_keys)) is None:
                 raise UserError("the signing secrets were changed by somebody else at the same time: try again")
             await connection.execute(NOTIFY, "relay_leases", "")
 
@@ -282,3 +324,9 @@ class Registry:
             await connection.execute(NOTIFY, "relay_leases", "")
 
         await self._database.transact(work)
+
+
+def _given(endpoint: Endpoint) -> tuple[object, ...]:
+    """What people give an endpoint and can change."""
+    narrowed = (endpoint.event_types, endpoint.connections)
+    return (endpoint.url, *narrowed, endpoint.at_once, endpoint.deadline, endpoint.options, endpoint.access)

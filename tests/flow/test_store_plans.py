@@ -32,11 +32,12 @@ ROWS = """
 
 
 HOT = [
-    (deliveries.HEADS, ("end_1", 50), "deliveries_heads"),
+    (deliveries.HEADS, ("end_1", ["dlv_1"], 50, 25, 1_000_000), "deliveries_heads"),
     (deliveries.NEXT_DUE, ("end_1",), "deliveries_heads"),
     (deliveries.LOCK, (["dlv_1", "dlv_2"],), "deliveries_pkey"),
-    (deliveries.PROMOTE, ("end_1", ["con|p1", "con|p2"]), "deliveries_lane"),
-    (deliveries.ADD_ATTEMPTS, ([], [], [], [], [], [], [], [], []), "deliveries_pkey"),
+    (deliveries.PROMOTE, ("end_1", ["con|p1", "con|p2"], 1_000_000), "deliveries_lane"),
+    (deliveries.SUPERSEDE, ("end_1", ["con|p1", "con|p2"]), "deliveries_lane"),
+    (deliveries.BLOCKED, ("end_1", ["dlv_1"]), "deliveries_heads"),
     (outbox.TO_PUBLISH, ("con_1", TTL, 500), "outbox_pending"),
     (outbox.TO_PUBLISH, ("con_1", TTL, 500), "outbox_published"),
     (outbox.TOLD, (["evt_1", "evt_2"],), "outbox_event_id_key"),

@@ -45,7 +45,7 @@ async def deliver_at_random(world, hook, dice, sent, admitting):
             return
         some = dice.sample(heads, dice.randint(0, len(heads)))
         attempts = [attempt(head, dice.choice([*Outcome, Outcome.DELIVERED]), due_at=None) for head in some]
-        promoted = await world.deliveries.record(hook.lease, attempts)
+        promoted = await world.record(hook.lease, attempts)
         sent.extend(each.delivery for each in attempts if each.outcome in {Outcome.DELIVERED, Outcome.DEAD})
         # What was given up to be promoted must be due.
         assert all(each.due_at for each in promoted)
@@ -92,9 +92,9 @@ async def test_a_head_that_ends_while_its_successor_is_admitted_hands_over(world
         await world.admissions.admit(await world.tell(erp, "p1"))
         (head,) = await world.heads(hook)
         told = await world.tell(erp, "p1")
-        await gathered(world.admissions.admit(told), world.deliveries.record(hook.lease, [attempt(head)]))
+        await gathered(world.admissions.admit(told), world.record(hook.lease, [attempt(head)]))
         (successor,) = await world.heads(hook)
-        await world.deliveries.record(hook.lease, [attempt(successor)])
+        await world.record(hook.lease, [attempt(successor)])
     assert set(await world.states()) == {"delivered"}
 
 
@@ -110,7 +110,7 @@ async def test_batches_over_the_same_lanes_in_opposite_orders_never_meet_in_a_ri
             heads = await world.heads(hook)
             behind = await world.tell(erp, *many)
             await gathered(
-                world.deliveries.record(hook.lease, [attempt(head) for head in heads[::-1]]),
+                world.record(hook.lease, [attempt(head) for head in heads[::-1]]),
                 world.admissions.admit(behind[::-1]),
                 world.admissions.admit(behind),
             )
@@ -151,7 +151,7 @@ async def test_one_runners_writes_and_its_renewals_never_meet_in_a_ring(world): 
     async def deliver():
         for _ in range(25):
             heads = await world.heads(hook)
-            await world.deliveries.record(hook.lease, [attempt(head) for head in heads])
+            await world.record(hook.lease, [attempt(head) for head in heads])
 
     async with asyncio.timeout(60):
         await gathered(poll(), publish(), renew(), renew(), reconcile(), deliver(), deliver())
@@ -169,7 +169,7 @@ async def test_endpoints_and_connections_removed_in_the_middle_of_all_do_no_harm
 
         async def record_what_may_be_gone(gone=gone, lost=lost):
             try:
-                await world.deliveries.record(gone.lease, [attempt(head) for head in lost])
+                await world.record(gone.lease, [attempt(head) for head in lost])
             except LeaseLost:
                 return
 
@@ -178,7 +178,7 @@ async def test_endpoints_and_connections_removed_in_the_middle_of_all_do_no_harm
                 world.admissions.admit(told),
                 world.registry.remove("connections", doomed.lease.subject),
                 world.registry.remove("endpoints", gone.lease.subject),
-                world.deliveries.record(hook.lease, [attempt(each, Outcome.RETRY, due_at=later) for each in heads]),
+                world.record(hook.lease, [attempt(each, Outcome.RETRY, due_at=later) for each in heads]),
                 record_what_may_be_gone(),
             )
     assert not await world.stranded()

@@ -88,7 +88,7 @@ async def test_counts_tell_what_happened(world):
     }
     await world.admissions.admit(told)
     first, second, _ = await world.heads(hook)
-    await world.deliveries.record(hook.lease, [attempt(first), attempt(second, Outcome.DEAD)])
+    await world.record(hook.lease, [attempt(first), attempt(second, Outcome.DEAD)])
     assert (await world.registry.endpoint("hook")).counts == {"waiting": 1, "delivered": 1, "dead": 1}
 
 
@@ -111,7 +111,7 @@ async def test_deliveries_are_listed_newest_first_and_narrowed(world):
     erp, hook, _ = await world.connection(), await world.endpoint(), await world.endpoint("other")
     await world.admissions.admit(await world.tell(erp, "p1", "p2"))
     head = (await world.heads(hook))[0]
-    await world.deliveries.record(hook.lease, [attempt(head)])
+    await world.record(hook.lease, [attempt(head)])
     listed = world.registry.deliveries
 
     assert [row["remote_id"] for row in await listed(endpoint=hook.lease.subject)] == ["p2", "p1"]
@@ -132,7 +132,7 @@ async def test_a_delivered_delivery_can_be_sent_again(world):
     erp, hook = await world.connection(), await world.endpoint()
     await world.admissions.admit(await world.tell(erp, "p1"))
     (head,) = await world.heads(hook)
-    await world.deliveries.record(hook.lease, [attempt(head)])
+    await world.record(hook.lease, [attempt(head)])
     await world.registry.retry(head.id)
     assert [each.id for each in await world.heads(hook)] == [head.id]
 
@@ -158,7 +158,7 @@ async def test_a_delivery_behind_another_keeps_its_turn(world):
 async def test_removing_a_connection_takes_all_that_came_from_it_and_nothing_else(world):
     erp, kept, hook = await world.connection(), await world.connection("kept"), await world.endpoint()
     await world.admissions.admit([*await world.tell(erp, "p1"), *await world.tell(kept, "p1")])
-    await world.deliveries.record(hook.lease, [attempt(head) for head in await world.heads(hook)])
+    await world.record(hook.lease, [attempt(head) for head in await world.heads(hook)])
     await world.registry.remove("connections", erp.lease.subject)
     for table, left in {"connections": 1, "outbox": 1, "admitted": 1, "deliveries": 1, "attempts": 1}.items():
         assert await world.one(f"SELECT count(*) FROM {table}") == left
@@ -167,7 +167,7 @@ async def test_removing_a_connection_takes_all_that_came_from_it_and_nothing_els
 async def test_removing_an_endpoint_takes_its_deliveries_and_leaves_the_events(world):
     erp, hook, _ = await world.connection(), await world.endpoint(), await world.endpoint("kept")
     await world.admissions.admit(await world.tell(erp, "p1"))
-    await world.deliveries.record(hook.lease, [attempt(head) for head in await world.heads(hook)])
+    await world.record(hook.lease, [attempt(head) for head in await world.heads(hook)])
     await world.registry.remove("endpoints", hook.lease.subject)
     assert [row["endpoint"] for row in await world.registry.deliveries()] == ["kept"]
     assert await world.one("SELECT count(*) FROM attempts") == 0

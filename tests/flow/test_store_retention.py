@@ -32,7 +32,7 @@ async def recorded(world, *times):
     await world.admissions.admit(await world.tell(erp, "p1"))
     (head,) = await world.heads(hook)
     made = [replace(attempt(head), number=number, started_at=at) for number, at in enumerate(times, 1)]
-    await world.deliveries.record(hook.lease, made)
+    await world.record(hook.lease, made)
     return hook, head
 
 
@@ -53,7 +53,7 @@ async def test_old_events_are_forgotten_with_their_deliveries_and_waiting_ones_a
     ids = await world.tell(erp, "p1", "p2", "p3")
     await world.admissions.admit(ids[:2])
     done, _ = await world.heads(hook)
-    await world.deliveries.record(hook.lease, [attempt(done)])
+    await world.record(hook.lease, [attempt(done)])
     await world.sql("UPDATE outbox SET created_at = now() - interval '31 days'")
     await world.tell(erp, "p4")
 
@@ -74,7 +74,7 @@ async def test_nothing_old_is_nothing_forgotten(world):
 async def test_forgetting_that_met_a_removal_in_a_ring_is_done_again(world):
     erp, hook = await world.connection(), await world.endpoint()
     await world.admissions.admit(await world.tell(erp, "p1"))
-    await world.deliveries.record(hook.lease, [attempt(*await world.heads(hook))])
+    await world.record(hook.lease, [attempt(*await world.heads(hook))])
     await world.sql("UPDATE outbox SET created_at = now() - interval '31 days'")
     retention = RetentionStore(world.database, timedelta(days=30))
     async with asyncio.timeout(20):
@@ -158,7 +158,7 @@ async def test_a_day_that_somebody_reads_is_dropped_another_time_and_recording_g
             await reader.fetch("SELECT count(*) FROM attempts")
             turning = asyncio.create_task(retention.turn_days())
             while not turning.done():
-                await world.deliveries.record(hook.lease, [attempt(head)])
+                await world.record(hook.lease, [attempt(head)])
             assert old in (await turning).left
         assert (await retention.turn_days()).dropped == (old,)
 
@@ -168,7 +168,7 @@ async def test_recording_while_todays_partition_is_made_loses_nothing(world, ret
     hook, head = await recorded(world, now - 2 * A_DAY)
     async with asyncio.TaskGroup() as tasks:
         for _ in range(20):
-            tasks.create_task(world.deliveries.record(hook.lease, [replace(attempt(head), started_at=now)]))
+            tasks.create_task(world.record(hook.lease, [replace(attempt(head), started_at=now)]))
         tasks.create_task(retention.turn_days())
     assert await kept(world) == 21
 
@@ -185,9 +185,7 @@ async def test_an_attempt_whose_day_gets_a_partition_under_way_goes_there(world,
             await making.execute(
                 f"ALTER TABLE attempts ATTACH PARTITION {day} FOR VALUES FROM ('{begin}') TO ('{begin + A_DAY}')"
             )
-            recording = asyncio.create_task(
-                world.deliveries.record(hook.lease, [replace(attempt(head), started_at=now)])
-            )
+            recording = asyncio.create_task(world.record(hook.lease, [replace(attempt(head), started_at=now)]))
             while not await world.one("SELECT count(*) FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110 - PostgreSQL sets no event of ours
                 await asyncio.sleep(0)
         await recording
