@@ -11,7 +11,19 @@ import typer
 from typer.exceptions import TyperException
 
 from relay import __version__
-from relay.cli import connections, connectors, deliveries, demo, endpoints, keys, listen, processes, simulate, verify
+from relay.cli import (
+    connections,
+    connectors,
+    deliveries,
+    demo,
+    endpoints,
+    explain,
+    keys,
+    listen,
+    processes,
+    simulate,
+    verify,
+)
 from relay.cli.options import AsJson
 from relay.cli.shown import document, failure, line
 from relay.domain.errors import AlreadyThere, KeyTrouble, NotFound, RelayError, Transient, UserError, causes
@@ -54,6 +66,7 @@ app.add_typer(connectors.app, name="connectors")
 app.add_typer(connections.app, name="connections")
 app.add_typer(endpoints.app, name="endpoints")
 app.add_typer(deliveries.app, name="deliveries")
+app.command("explain")(explain.explain)
 app.command("listen")(listen.listen)
 app.command("verify")(verify.verify_by_hand)
 app.command("demo")(demo.demo)
