@@ -1,1 +1,1 @@
-"""The HTTP side: health, metrics, the event catalogue."""
+"""The HTTP side: health, metrics, the event catalogue, public keys, and the events that receivers pull."""

@@ -1,7 +1,9 @@
-"""The HTTP side of a process: health, metrics and the event catalogue. Nothing here needs or gives a secret.
+"""The HTTP side of a process: health, metrics, the event catalogue, and what receivers ask for.
 
-/health/live   the process answers            /metrics       Prometheus
-/health/ready  what it stands on answers      /v1/catalogue  JSON Schemas of every event
+/health/live   the process answers            /metrics                        Prometheus
+/health/ready  what it stands on answers      /v1/catalogue                   JSON Schemas of every event
+                                              /v1/endpoints/{id}/keys         public keys
+                                              /v1/endpoints/{id}/events       its log; the only path with a token
 """
 
 import asyncio
@@ -15,9 +17,14 @@ from fastapi import FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from relay import __version__
+from relay.api.keys import keys_router
+from relay.api.problems import answer_with_problems
+from relay.api.pull import pull_router
+from relay.api.reading import Reading
 from relay.domain.errors import RelayError, UserError
 from relay.domain.events import EVENT_TYPES, ChangeEvent
 from relay.domain.orders import OrderDocument
+from relay.store.log import LogStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -31,9 +38,14 @@ GRACE = 1
 """Seconds for requests that are under way when the process stops."""
 
 
-def application(checks: Mapping[str, Check], *, patience: float = PATIENCE) -> FastAPI:
-    """The HTTP application of a process that stands on the checked parts."""
-    app = FastAPI(title="relay", version=__version__, description="Health, metrics and the event catalogue.")
+def application(checks: Mapping[str, Check], log: LogStore | None = None, *, patience: float = PATIENCE) -> FastAPI:
+    """The HTTP application of a process that stands on the checked parts; without a log there is nothing to pull."""
+    app = FastAPI(title="relay", version=__version__, description="What receivers ask for, and what operators watch.")
+    answer_with_problems(app)
+    if log is not None:
+        reading = Reading()
+        app.include_router(pull_router(log, reading))
+        app.include_router(keys_router(log, reading))
 
     @app.get("/health/live", summary="The process answers")
     async def live() -> dict[str, str]:

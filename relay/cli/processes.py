@@ -51,7 +51,7 @@ def worker() -> None:
 
 
 def api() -> None:
-    """Serve health, metrics and the event catalogue over HTTP."""
+    """Serve health, metrics, the event catalogue, public keys, and the events that receivers pull, over HTTP."""
     settings = settings_for_service(None)
     database_url, bootstrap = _named(settings)
     run(_api(settings, database_url, bootstrap))
@@ -124,6 +124,7 @@ async def _api(settings: Settings, database_url: str, bootstrap: str) -> None:
     from relay import app
     from relay.api.app import application, served
     from relay.store.database import opened
+    from relay.store.log import LogStore
     from relay.wire.kafka import probe
 
     access = app.kafka_access(settings, bootstrap)
@@ -131,10 +132,11 @@ async def _api(settings: Settings, database_url: str, bootstrap: str) -> None:
     async def broker_answers() -> None:
         await probe(access, deadline=2)
 
-    async with stopping() as stop, opened(database_url, connections=2) as database:
+    async with stopping() as stop, opened(database_url, connections=4) as database:
         checks: dict[str, Check] = {"database": database.ping, "broker": broker_answers}
-        async with served(application(checks), settings.http.host, settings.http.port) as address:
-            line(f"health, metrics and catalogue at {address}")
+        api = application(checks, LogStore(database))
+        async with served(api, settings.http.host, settings.http.port) as address:
+            line(f"health, metrics, catalogue and events to pull at {address}")
             await stop.wait()
 
 
