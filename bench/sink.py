@@ -17,7 +17,8 @@ from http import HTTPStatus
 import orjson
 import uvloop
 
-from relay.demo.receiver import Received, Tally, receiver
+from relay.demo.received import Received
+from relay.demo.receiver import Tally, receiver
 from relay.domain.signing import new_secret, parse_secret
 
 LONGEST_LINE = 2**28

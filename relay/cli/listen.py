@@ -14,7 +14,8 @@ import typer
 from relay.cli.options import AsJson
 from relay.cli.running import run, settings_for_command, stopping
 from relay.cli.shown import document_line, line, note
-from relay.demo.receiver import Received, Receiver, Tally, receiver
+from relay.demo.received import Kind, Received
+from relay.demo.receiver import Receiver, Tally, receiver
 from relay.domain.signing import VerifyingKey, verifying_key
 
 VARIABLE = "RELAY_LISTEN_SECRET"
@@ -65,6 +66,7 @@ def _tell(each: Received, *, as_json: bool) -> None:
     data = _data(each.body)
     if as_json:
         told: dict[str, Any] = {
+            "kind": each.kind,
             "verified": each.verified,
             "problem": each.problem,
             "type": each.type,
@@ -81,11 +83,18 @@ def _tell(each: Received, *, as_json: bool) -> None:
         document_line(told)
         return
     at = datetime.now().astimezone().strftime("%H:%M:%S")
+    if each.kind is Kind.HANDSHAKE:
+        line(f"{at}  handshake  {each.asked_by or '?'} asks whether webhooks are wanted here")
+        return
     if not each.verified:
         line(f"{at}  REFUSED  {each.problem}")
         return
+    if each.kind is Kind.CHALLENGE:
+        line(f"{at}  challenge  answered")
+        return
     again = f" (attempt {each.attempt})" if each.attempt > 1 else ""
-    line(f"{at}  verified  {each.type}  order {data.get('number') or '?'}  sequence {each.sequence}{again}")
+    word = "test" if each.kind is Kind.TEST else "verified"
+    line(f"{at}  {word}  {each.type}  order {data.get('number') or '?'}  sequence {each.sequence}{again}")
     changes = data.get("changes", [])
     for change in changes[:SHOWN_CHANGES]:
         line(f"            {change['path']}: {_short(change['before'])} -> {_short(change['after'])}")

@@ -6,7 +6,8 @@ from typing import Any
 
 import orjson
 
-from relay.demo.receiver import Received, Receiver
+from relay.demo.received import Received
+from relay.demo.receiver import Receiver
 
 Key = tuple[str, int]
 """(order id, sequence): one event."""

@@ -1,4 +1,4 @@
-"""One HTTP/1.1 connection of the receiver: bytes in, whole POST requests to a handler, replies out in order.
+"""One HTTP/1.1 connection of the receiver: bytes in, whole POST and OPTIONS requests to a handler, replies in order.
 
 It speaks what a webhook sender may speak: Content-Length and chunked bodies, keep-alive, pipelining, Expect:
 100-continue. Everything else is answered with a text that says what is wrong, and the connection is closed.
@@ -6,20 +6,23 @@ It speaks what a webhook sender may speak: Content-Length and chunked bodies, ke
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import responses
+from types import MappingProxyType
 from typing import TypeAlias, cast
 
 HEAD_CAP = 64 * 1024
 BODY_CAP = 16 * 1024 * 1024
 CHUNK_LINE_CAP = 1024
 
-Reply: TypeAlias = tuple[int, str]
-"""A status, and the text of the body: empty for none."""
-Handler: TypeAlias = Callable[[dict[str, str], bytes], "Reply | Awaitable[Reply]"]
-"""(headers with names in lower case, body) -> reply."""
+NOTHING_MORE: Mapping[str, str] = MappingProxyType({})
+
+Reply: TypeAlias = tuple[int, str, Mapping[str, str]]
+"""A status, the text of the body (empty for none), and more headers."""
+Handler: TypeAlias = Callable[[str, dict[str, str], bytes], "Reply | Awaitable[Reply]"]
+"""(method, headers with names in lower case, body) -> reply."""
 
 _LENGTH = re.compile(r"[0-9]{1,15}")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;.*)?", re.DOTALL)
@@ -36,6 +39,7 @@ class _Bad(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Head:
+    method: str
     headers: dict[str, str]
     length: int | None
     """None: chunked."""
@@ -83,10 +87,10 @@ class Connection(asyncio.Protocol):
             while self._replying is None and not self._transport.is_closing() and (whole := self._take_request()):
                 self._reply(*whole)
         except _Bad as bad:
-            self._write(bad.status, str(bad), last=True)
+            self._write(bad.status, str(bad), NOTHING_MORE, last=True)
 
     def _reply(self, head: _Head, body: bytes) -> None:
-        reply = self._handle(head.headers, body)
+        reply = self._handle(head.method, head.headers, body)
         if isinstance(reply, tuple):
             self._write(*reply, last=head.last)
         else:
@@ -95,21 +99,22 @@ class Connection(asyncio.Protocol):
 
     async def _reply_later(self, reply: Awaitable[Reply], *, last: bool) -> None:
         try:
-            status, text = await reply
+            done = await reply
         except BaseException:
             self._transport.abort()
             raise
         self._replying = None
-        self._write(status, text, last=last)
+        self._write(*done, last=last)
         if not self._transport.is_closing():
             self._transport.resume_reading()
             self._go_on()
 
-    def _write(self, status: int, text: str, *, last: bool) -> None:
+    def _write(self, status: int, text: str, more: Mapping[str, str], *, last: bool) -> None:
         body = f"{text}\n".encode() if text and status not in _BODILESS else b""
         lines = [f"HTTP/1.1 {int(status)} {responses.get(status, 'Unknown')}"]
         if status not in _BODILESS:
             lines += ["content-type: text/plain; charset=utf-8", f"content-length: {len(body)}"]
+        lines += [f"{name}: {value}" for name, value in more.items()]
         if last:
             lines.append("connection: close")
         self._transport.write("\r\n".join([*lines, "", ""]).encode("ascii") + body)
@@ -187,11 +192,11 @@ def _head(text: str) -> _Head:
     version = rest.rpartition(" ")[2]
     if version not in {"HTTP/1.1", "HTTP/1.0"}:
         raise _Bad(HTTPStatus.BAD_REQUEST, "this is not an HTTP/1.1 request")
-    if method != "POST":
+    if method not in {"POST", "OPTIONS"}:
         raise _Bad(HTTPStatus.METHOD_NOT_ALLOWED, "webhooks are sent with POST")
     headers = _headers(lines)
     connection = headers.get("connection", "").lower()
-    return _Head(headers, _length(headers), last="close" in connection or version == "HTTP/1.0")
+    return _Head(method, headers, _length(headers), last="close" in connection or version == "HTTP/1.0")
 
 
 def _headers(lines: list[str]) -> dict[str, str]:

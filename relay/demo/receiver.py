@@ -3,46 +3,26 @@
     request -> signature -> answer -> tally -> `received`
 
 `relay listen`, the demo, the flow tests and the bench use it. It takes any path, and whatever body is signed: one that
-is not an event of ours has the type "?". It is for one's own machine: no TLS, no protection against slow clients.
+is not an event of ours has the type "?". It proves that it wants webhooks when it is asked to, by a challenge or a
+CloudEvents handshake. It is for one's own machine: no TLS, no protection against slow clients.
 """
 
 import asyncio
 import errno
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-import orjson
-
-from relay.demo.listener import Connection, Reply
+from relay.demo.listener import NOTHING_MORE, Connection, Reply
+from relay.demo.received import Kind, Received, challenge_of, handshake_of, problem, webhook_of
 from relay.domain.errors import UserError
-from relay.domain.signing import ATTEMPT, DELIVERY, ID, TIMESTAMP, TOLERANCE, SignatureRefused, VerifyingKey, verify
+from relay.domain.signing import TOLERANCE, VerifyingKey
+from relay.domain.verification import ALLOWED_ORIGIN, ALLOWED_RATE
 
 KEPT = 10_000
 """Receipts kept in `received` when nobody takes them out; older ones make room."""
-LONGEST_NUMBER = 18
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """One request, as it came. `problem` says why `verified` is false."""
-
-    event_id: str
-    delivery: str
-    attempt: int
-    timestamp: int
-    """The attempt's time as signed, unix seconds."""
-    type: str
-    """"?" when the body is not an event."""
-    order_id: str
-    sequence: int
-    body: bytes
-    verified: bool
-    problem: str = ""
-
 
 AnswerWith: TypeAlias = Callable[[Received], int | Awaitable[int]]
 
@@ -62,15 +42,24 @@ class Tally:
     duplicates: int = 0
     out_of_order: int = 0
     """New events whose sequence is not above the latest one of their order."""
+    tests: int = 0
+    challenges: int = 0
+    """Challenges and handshakes; neither these nor tests are in the counts above, unless their signature is bad."""
     latest: dict[str, int] = field(default_factory=dict)
     """Order id -> its latest sequence."""
     _seen: set[str] = field(default_factory=set, repr=False)
 
     def count(self, each: Received, status: int) -> None:
         """Count one request and what it was answered."""
+        if each.kind is Kind.HANDSHAKE or (each.kind is Kind.CHALLENGE and each.verified):
+            self.challenges += 1
+            return
+        if each.kind is Kind.TEST and each.verified:
+            self.tests += 1
+            return
         self.received += 1
         self.unverified += not each.verified
-        if not each.verified or not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
+        if not each.verified or not _taken(status):
             self.refused += 1
         elif each.event_id in self._seen:
             self.duplicates += 1
@@ -90,6 +79,9 @@ class Tally:
 class Receiver:
     """A running receiver: its `url`, what it `received` (a queue), and the `tally`."""
 
+    allowed_rate = "*"
+    """Webhooks per minute that a handshake allows."""
+
     def __init__(self, secrets: Sequence[VerifyingKey], answer: AnswerWith, tolerance: int) -> None:
         self.url = ""
         self.received: asyncio.Queue[Received] = asyncio.Queue()
@@ -102,33 +94,16 @@ class Receiver:
         """Verify with these keys from now on: an endpoint's secret is made after its URL is known."""
         self._secrets = tuple(secrets)
 
-    def handle(self, headers: dict[str, str], body: bytes) -> Reply | Awaitable[Reply]:
+    def handle(self, method: str, headers: dict[str, str], body: bytes) -> Reply | Awaitable[Reply]:
         """One request, header names in lower case: verify, ask `answer` about good ones, count, and reply."""
-        each = self._read(headers, body)
-        if not each.verified:
+        each = handshake_of(headers) if method == "OPTIONS" else self._read(headers, body)
+        if not each.verified and each.kind is not Kind.HANDSHAKE:
             return self._done(each, HTTPStatus.UNAUTHORIZED)
         status = self._answer(each)
         return self._done(each, status) if isinstance(status, int) else self._later(each, status)
 
     def _read(self, headers: dict[str, str], body: bytes) -> Received:
-        try:
-            verify(self._secrets, headers, body, int(time.time()), self._tolerance)
-            problem = ""
-        except SignatureRefused as refused:
-            problem = str(refused)
-        kind, order_id, sequence = _event(body)
-        return Received(
-            event_id=headers.get(ID, ""),
-            delivery=headers.get(DELIVERY, ""),
-            attempt=_number(headers.get(ATTEMPT, "")),
-            timestamp=_number(headers.get(TIMESTAMP, "")),
-            type=kind,
-            order_id=order_id,
-            sequence=sequence,
-            body=body,
-            verified=not problem,
-            problem=problem,
-        )
+        return webhook_of(headers, body, problem(self._secrets, headers, body, self._tolerance))
 
     async def _later(self, each: Received, status: Awaitable[int]) -> Reply:
         return self._done(each, await status)
@@ -138,7 +113,12 @@ class Receiver:
         if self.received.qsize() >= KEPT:
             self.received.get_nowait()
         self.received.put_nowait(each)
-        return status, each.problem
+        if each.kind is Kind.CHALLENGE and _taken(status):
+            return HTTPStatus.OK, challenge_of(each.body), NOTHING_MORE
+        if each.kind is Kind.HANDSHAKE and _taken(status):
+            allowed = {ALLOWED_ORIGIN: each.asked_by, ALLOWED_RATE: self.allowed_rate} if each.asked_by else {}
+            return HTTPStatus.OK, "", {"allow": "OPTIONS, POST", **allowed}
+        return status, each.problem, NOTHING_MORE
 
 
 def always(_: Received) -> int:
@@ -156,6 +136,8 @@ async def receiver(
     tolerance: int = TOLERANCE,
 ) -> AsyncIterator[Receiver]:
     """Listen until the block ends. `answer` gives the status of each verified webhook, at once or as an awaitable.
+
+    It is asked about tests, challenges and handshakes, too; what it does not answer 2xx is not proved.
 
     Port 0 lets the system choose; `url` says which one it was.
 
@@ -185,24 +167,5 @@ def _why_not(host: str, port: int, error: Exception) -> str:
     return f"cannot listen on {host} port {port}: {error}"
 
 
-def _event(body: bytes) -> tuple[str, str, int]:
-    """The type, order id and sequence of an event; "?", "" and 0 for what is none."""
-    try:
-        event = _table(orjson.loads(body))
-    except orjson.JSONDecodeError:
-        return "?", "", 0
-    data = _table(event.get("data"))
-    kind, order_id, sequence = event.get("type"), data.get("order_id"), data.get("sequence")
-    return (
-        kind if isinstance(kind, str) else "?",
-        order_id if isinstance(order_id, str) else "",
-        sequence if isinstance(sequence, int) else 0,
-    )
-
-
-def _table(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _number(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= LONGEST_NUMBER else 0
+def _taken(status: int) -> bool:
+    return HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES

@@ -10,10 +10,10 @@ import orjson
 from pydantic import AwareDatetime, BaseModel
 
 from relay.docs.markdown import code, rows
-from relay.docs.samples import ORIGIN, sample_event
 from relay.domain.cloudevents import cloudevent_headers
 from relay.domain.events import EVENT_TYPES, ChangeData, ChangeEvent
 from relay.domain.orders import OrderDocument, order_key
+from relay.domain.samples import ORIGIN, sample_event
 
 WHOLE = "purchase_order.approved"
 """The type whose example is shown with the whole order."""
@@ -36,9 +36,9 @@ def events_part() -> str:
             "### Headers on the topic\n",
             rows(("header", "example"), _headers(sample_event(WHOLE))),
             "### Fields of `data`\n",
-            rows(COLUMNS, _fields(ChangeData, "", skip=("order",))),
+            rows(COLUMNS, fields(ChangeData, skip=("order",))),
             "### Fields of `data.order`, and of the state topic\n",
-            rows(COLUMNS, _fields(OrderDocument, "")),
+            rows(COLUMNS, fields(OrderDocument)),
             "### Examples\n",
             *(_example(event_type) for event_type in EVENT_TYPES),
         )
@@ -60,7 +60,10 @@ def _headers(event: ChangeEvent) -> Iterator[tuple[str, str]]:
     yield from ((code(name), code(value.decode())) for name, value in made)
 
 
-def _fields(model: type[BaseModel], prefix: str, skip: tuple[str, ...] = ()) -> Iterator[tuple[str, str, str, str]]:
+def fields(
+    model: type[BaseModel], *, prefix: str = "", skip: tuple[str, ...] = ()
+) -> Iterator[tuple[str, str, str, str]]:
+    """The model's fields as rows under COLUMNS, those of its parts under their names."""
     for name, field in model.model_fields.items():
         if name in skip:
             continue
@@ -71,7 +74,7 @@ def _fields(model: type[BaseModel], prefix: str, skip: tuple[str, ...] = ()) -> 
         words = "object" if part else _word(kinds)
         yield code(f"{prefix}{name}{many}"), words, null, field.description or ""
         if part:
-            yield from _fields(part, f"{prefix}{name}{many}.")
+            yield from fields(part, prefix=f"{prefix}{name}{many}.")
 
 
 def _leaves(annotation: Any) -> Iterator[Any]:

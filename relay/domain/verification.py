@@ -21,7 +21,7 @@ import orjson
 from relay.domain.advice import advice
 from relay.domain.deliveries import Answer
 from relay.domain.endpoints import Endpoint, EndpointOptions, Verification
-from relay.domain.retry import SCHEDULE, next_attempt
+from relay.domain.retry import next_attempt, schedule_of
 
 CHALLENGE_TYPE = "endpoint.challenge"
 ORIGIN = "relay"
@@ -115,7 +115,7 @@ def next_try(
     tries: int, options: EndpointOptions, *, now: datetime, dice: float, retry_after: float | None
 ) -> datetime:
     """When an endpoint is asked again: its own schedule, whose last wait repeats, and no wait above an hour."""
-    waits = [min(each, LONGEST_WAIT) for each in (options.schedule or SCHEDULE)[1:]] or [LONGEST_WAIT]
+    waits = [min(each, LONGEST_WAIT) for each in schedule_of(options)[1:]] or [LONGEST_WAIT]
     at = next_attempt(
         attempts=min(tries, len(waits)), now=now, dice=dice, retry_after=retry_after, schedule=(timedelta(0), *waits)
     )

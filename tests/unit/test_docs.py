@@ -25,14 +25,16 @@ from relay.connectors import CONNECTORS
 from relay.docs import generated, stale
 from relay.docs.configuration import configuration_page
 from relay.docs.markdown import span_words
+from relay.docs.notices import sample_notice
 from relay.docs.pages import ROOT
-from relay.docs.samples import sample_event
 from relay.domain.changes import ChangeKind
 from relay.domain.deliveries import Outcome
 from relay.domain.errors import UserError
 from relay.domain.events import EVENT_TYPES
 from relay.domain.messages import Reason
+from relay.domain.notices import NoticeType, notice_event
 from relay.domain.retry import SCHEDULE
+from relay.domain.samples import sample_event
 from relay.domain.signing import new_secret, parse_secret, sign
 
 DOCS = ROOT / "docs"
@@ -99,7 +101,17 @@ def test_an_example_fits_the_published_schema(event_type):
     jsonschema.Draft202012Validator(order).validate(body["data"]["order"])
 
 
-@pytest.mark.parametrize("name", ["change-event.v1", "purchase-order.v1"])
+@pytest.mark.parametrize("kind", NoticeType)
+def test_every_notice_is_explained_and_its_example_fits_the_published_schema(kind):
+    text = page("events.md")
+    assert f"| `{kind}` |" in text
+    assert f"#### `{kind}`" in text
+    schema = orjson.loads((DOCS / "schemas" / "notice.v1.json").read_bytes())
+    body = orjson.loads(notice_event(sample_notice(kind)).model_dump_json())
+    jsonschema.Draft202012Validator(schema).validate(body)
+
+
+@pytest.mark.parametrize("name", ["change-event.v1", "notice.v1", "purchase-order.v1"])
 def test_a_schema_is_one_of_its_dialect_and_has_a_name(name):
     schema = orjson.loads((DOCS / "schemas" / f"{name}.json").read_bytes())
     jsonschema.Draft202012Validator.check_schema(schema)
@@ -115,6 +127,7 @@ def test_asyncapi_names_every_documented_topic():
         "relay.purchase-orders.changes.v1",
         "relay.purchase-orders.state.v1",
         "relay.purchase-orders.dead-letters.v1",
+        "relay.operations.v1",
     }
 
 

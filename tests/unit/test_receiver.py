@@ -11,12 +11,14 @@ import pytest
 import uvloop
 
 from relay.demo.listener import BODY_CAP, HEAD_CAP
-from relay.demo.receiver import KEPT, Received, Tally, receiver
+from relay.demo.received import Kind, Received
+from relay.demo.receiver import KEPT, Tally, receiver
 from relay.domain.deliveries import Delivery, DeliveryId
 from relay.domain.ed25519_keys import new_private_key, public_key
 from relay.domain.egress import Policy
 from relay.domain.errors import UserError
 from relay.domain.signing import signing_key, verifying_key, webhook_headers
+from relay.domain.verification import challenge_body
 from relay.wire.pinned import Dialling
 from relay.wire.webhook import WebhookSender
 
@@ -357,3 +359,70 @@ async def test_receipts_that_nobody_takes_out_stay_bounded():
             running._done(taken(f"evt_{number}"), 204)
         assert running.received.qsize() == KEPT
         assert (await running.received.get()).event_id == "evt_5"
+
+
+async def test_a_signed_challenge_is_answered_with_its_text_and_is_no_event():
+    body = challenge_body("the text", datetime.now(UTC))
+    async with receiver([KEY]) as running:
+        assert await answer_to(running, raw(*signed(body, event_id="chl_1"))) == (200, "the text\n")
+        got, tally = await running.received.get(), running.tally
+    assert (got.kind, got.verified) == (Kind.CHALLENGE, True)
+    assert (tally.challenges, tally.received, tally.unique, tally.refused) == (1, 0, 0, 0)
+
+
+async def test_a_challenge_of_somebody_else_is_refused():
+    headers, _ = signed()
+    async with receiver([KEY]) as running:
+        status, text = await answer_to(running, raw(headers, challenge_body("the text", datetime.now(UTC))))
+        assert (status, "the text" in text, running.tally.unverified) == (401, False, 1)
+
+
+async def test_a_challenge_without_a_text_is_answered_with_none():
+    body = orjson.dumps({"type": "endpoint.challenge", "data": {"challenge": 5}})
+    async with receiver([KEY]) as running:
+        assert await answer_to(running, raw(*signed(body))) == (200, "")
+
+
+async def test_a_test_is_taken_and_counted_apart():
+    async with receiver([KEY]) as running:
+        assert (await answer_to(running, raw(*signed(event_id="test_1"))))[0] == 204
+        got, tally = await running.received.get(), running.tally
+    assert (got.kind, tally.tests, tally.received, tally.latest) == (Kind.TEST, 1, 0, {})
+
+
+async def handshake(running, headers):
+    async with connected(running) as (reader, writer):
+        writer.write(raw(headers, b"", method="OPTIONS", length=False))
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+    first, *lines = head.strip().split("\r\n")
+    return int(first.split()[1]), dict(each.split(": ") for each in lines)
+
+
+async def test_a_handshake_is_granted_to_whoever_says_who_asks():
+    async with receiver([KEY]) as running:
+        status, headers = await handshake(running, {"WebHook-Request-Origin": "hub.example"})
+        assert (status, headers["allow"]) == (200, "OPTIONS, POST")
+        assert (headers["webhook-allowed-origin"], headers["webhook-allowed-rate"]) == ("hub.example", "*")
+        got = await running.received.get()
+        assert (got.kind, got.asked_by, running.tally.challenges) == (Kind.HANDSHAKE, "hub.example", 1)
+        _, nameless = await handshake(running, {})
+        assert "webhook-allowed-origin" not in nameless
+
+
+async def test_what_the_answer_does_not_take_is_not_proved():
+    body = challenge_body("the text", datetime.now(UTC))
+    async with receiver([KEY], answer=lambda _: 403) as running:
+        assert await answer_to(running, raw(*signed(body))) == (403, "")
+        status, headers = await handshake(running, {"webhook-request-origin": "hub.example"})
+    assert (status, "webhook-allowed-origin" in headers) == (403, False)
+
+
+async def test_our_sender_asks_a_receiver_for_permission():
+    async with receiver([KEY]) as running:
+        running.allowed_rate = "90"
+        dialling = Dialling(timedelta(seconds=10), timedelta(seconds=5), 4, Policy(allow_private=True))
+        sender = WebhookSender(running.url, dialling)
+        permission = await sender.ask({"webhook-request-origin": "hub.example"})
+        await sender.close()
+    assert (permission.origin, permission.rate, permission.allow) == ("hub.example", "90", "OPTIONS, POST")
+    assert permission.answer.status == 200

@@ -9,6 +9,8 @@ from relay.domain.changes import ChangeKind
 from relay.domain.events import EVENT_PREFIX, ChangeEvent, Origin, change_event
 from relay.domain.orders import PurchaseOrder
 
+TEST_PREFIX = "test_"
+"""What the ids of samples begin with that are sent to try an endpoint: it is signed, as no other mark of them is."""
 SEEN_AT = dt.datetime(2026, 3, 9, 14, 30, tzinfo=dt.UTC)
 CHANGED_AT = dt.datetime(2026, 3, 9, 14, 28, 51, tzinfo=dt.UTC)
 ORIGIN = Origin("acme", "con_6f0d3c7e1b2a49588d10c4e7", "protheus")
@@ -90,18 +92,26 @@ def sample_order(header: Mapping[str, Any] = _HEADER, line: Mapping[str, Any] = 
     return PurchaseOrder.model_validate({**_HEADER, **header, "lines": ({**_LINE, **line},)})
 
 
-def sample_event(event_type: str) -> ChangeEvent:
+def sample_event(event_type: str, origin: Origin = ORIGIN) -> ChangeEvent:
     """An event of this type."""
     kind = ChangeKind(event_type.removeprefix(EVENT_PREFIX))
     first = kind if kind in {ChangeKind.CREATED, ChangeKind.SNAPSHOT} else ChangeKind.CREATED
     event, seen = None, None
     for order in _life(kind):
-        made = change_event(ORIGIN, seen, order, now=SEEN_AT, first=first)
+        made = change_event(origin, seen, order, now=SEEN_AT, first=first)
         assert made is not None
         event, seen = made
     assert event is not None
     assert event.type == event_type
     return event
+
+
+def trial_event(event_type: str, customer_id: str, token: str, now: dt.datetime) -> tuple[str, ChangeEvent]:
+    """A sample of this type as it is sent to try a customer's endpoint, and its id."""
+    message_id = TEST_PREFIX + token
+    event = sample_event(event_type, Origin(customer_id, ORIGIN.connection_id, ORIGIN.connector))
+    data = event.data.model_copy(update={"event_id": message_id})
+    return message_id, event.model_copy(update={"data": data, "timestamp": now})
 
 
 def _life(kind: ChangeKind) -> Iterator[PurchaseOrder]:
