@@ -10,8 +10,13 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from relay.domain.admission import Admitted, NewDelivery, OrderRef, Subscription, Told, contiguous, wanted
+import structlog
+
+from relay.domain.admission import Admitted, NewDelivery, OrderRef, Subscription, Told, asked, contiguous, wanted
 from relay.domain.connections import Lease
+from relay.domain.endpoints import Ordering
+from relay.domain.errors import UserError
+from relay.domain.filters import Condition, parse
 from relay.ports import OutboxEntry, OutboxRow
 from relay.store.database import Database, guard
 from relay.store.orders import SAVE_OUTBOX, outbox_columns
@@ -24,19 +29,22 @@ if TYPE_CHECKING:
 # The wait before publishing again doubles each time: an admission that lags must not be fed its own backlog anew.
 # Each half has its own limit: the first then stops early in outbox_pending, however long the backlog is.
 TO_PUBLISH = """
-    SELECT o.position, o.event_id, o.stream, o.customer_id, o.connection_id, o.remote_id, o.sequence, o.type,
-           o.occurred_at, o.body, o.problem,
-           NOT EXISTS (SELECT 1 FROM outbox AS later WHERE later.connection_id = o.connection_id
-                       AND later.remote_id = o.remote_id AND later.sequence > o.sequence) AS latest
-    FROM (
-        (SELECT position FROM outbox WHERE connection_id = $1 AND state = 'pending' ORDER BY position LIMIT $3)
-        UNION ALL
-        (SELECT position FROM outbox
-         WHERE connection_id = $1 AND state = 'published' AND published_at < now() - $2::interval
-           AND published_at < now() - $2::interval * power(2, least(publishes, 8) - 1)
-         ORDER BY position LIMIT $3)
-        ORDER BY position LIMIT $3
-    ) AS due JOIN outbox AS o USING (position) ORDER BY o.position
+    SELECT * FROM (
+        SELECT o.position, o.event_id, o.stream, o.customer_id, o.connection_id, o.remote_id, o.sequence, o.type,
+               o.occurred_at, o.body, o.problem,
+               sum(octet_length(o.body)) OVER (ORDER BY o.position) - octet_length(o.body) AS before,
+               NOT EXISTS (SELECT 1 FROM outbox AS later WHERE later.connection_id = o.connection_id
+                           AND later.remote_id = o.remote_id AND later.sequence > o.sequence) AS latest
+        FROM (
+            (SELECT position FROM outbox WHERE connection_id = $1 AND state = 'pending' ORDER BY position LIMIT $3)
+            UNION ALL
+            (SELECT position FROM outbox
+             WHERE connection_id = $1 AND state = 'published' AND published_at < now() - $2::interval
+               AND published_at < now() - $2::interval * power(2, least(publishes, 8) - 1)
+             ORDER BY position LIMIT $3)
+            ORDER BY position LIMIT $3
+        ) AS due JOIN outbox AS o USING (position)
+    ) AS sized WHERE before < $4 ORDER BY position
 """
 # Publishing and admission mark the same rows at the same time: both lock them in order first, or they could meet in a
 # ring. A statement of its own: the marking then sees the rows as they are locked, and need not lock them anew.
@@ -69,15 +77,28 @@ SAVE_ADMITTED = """
     FROM unnest($1::text[], $2::text[], $3::int[]) AS row(connection_id, remote_id, sequence)
     WHERE a.connection_id = row.connection_id AND a.remote_id = row.remote_id
 """
-SUBSCRIPTIONS = "SELECT id, customer_id, event_types, connections FROM endpoints WHERE customer_id = ANY($1::text[])"
+SUBSCRIPTIONS = """
+    SELECT id, customer_id, event_types, connections, options FROM endpoints WHERE customer_id = ANY($1::text[])
+"""
+BODIES = "SELECT position, body FROM outbox WHERE position = ANY($1::bigint[])"
+BODIES_AT_ONCE = 50
+"""Events whose bodies are in memory at the same time; between them, others have their turn."""
 # Whoever admits for an endpoint next waits here until these are seen: so a reader who has seen a number has seen all
-# before it, too.
-LOCK_NUMBERS = "SELECT 1 FROM endpoint_numbers WHERE endpoint_id = ANY($1::text[]) ORDER BY endpoint_id FOR UPDATE"
+# before it, too. The endpoint itself comes first, as it does for a person who removes it.
+LOCK_NUMBERS = """
+    WITH there AS MATERIALIZED (
+        SELECT id FROM endpoints WHERE id = ANY($1::text[]) ORDER BY id FOR KEY SHARE
+    )
+    SELECT 1 FROM endpoint_numbers WHERE endpoint_id IN (SELECT id FROM there) ORDER BY endpoint_id FOR UPDATE
+"""
 # The lane's head is share-locked: it cannot end between our look and our commit, so whoever ends it later sees what we
 # put behind it. Heads are locked in the order of lanes, as the recording of attempts does, and nothing but heads is.
+# What is there already takes no number, or the numbers would have a gap.
 ADD_DELIVERIES = """
     WITH new AS (
         SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[]) AS row(id, endpoint_id, position, lane)
+        WHERE NOT EXISTS (SELECT 1 FROM deliveries AS d
+                          WHERE d.endpoint_id = row.endpoint_id AND d.position = row.position)
     ), busy AS MATERIALIZED (
         SELECT lanes.endpoint_id, lanes.lane
         FROM (SELECT DISTINCT endpoint_id, lane FROM new ORDER BY endpoint_id, lane) AS lanes,
@@ -101,8 +122,14 @@ ADD_DELIVERIES = """
 """
 RELAYED = "UPDATE outbox SET state = 'relayed' WHERE position = ANY($1::bigint[])"
 WAKE = "SELECT pg_notify('relay_deliveries', $1)"
+ORDERINGS = {each.value: each for each in Ordering}
+MOST_BYTES = 16 * 1024 * 1024
+"""Of bodies that are read at once; one event is read however large it is."""
 WAKE_AT_ONCE = 150
 """Endpoint ids per notification: a payload holds 8,000 bytes."""
+
+
+log = structlog.get_logger()
 
 
 class OutboxStore:
@@ -112,9 +139,9 @@ class OutboxStore:
         self._database, self._stale_after = database, stale_after
 
     async def to_publish(self, lease: Lease, most: int) -> list[OutboxRow]:
-        """Events of this connection to publish now, in order: new ones, and published ones that did not come back."""
+        """Events to publish now, in order: new ones, and published ones that did not come back; a few MiB at once."""
         async with self._database.session() as connection:
-            rows = await connection.fetch(TO_PUBLISH, lease.subject, self._stale_after, most)
+            rows = await connection.fetch(TO_PUBLISH, lease.subject, self._stale_after, most, MOST_BYTES)
         names = OutboxRow.__slots__
         return [OutboxRow(**{name: row[name] for name in names}) for row in rows]
 
@@ -143,6 +170,8 @@ class AdmitStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._unread: set[str] = set()
+        """Endpoints whose condition cannot be read, as has been said."""
 
     async def admit(self, event_ids: Sequence[str]) -> Admitted:
         """Insert the deliveries of these events, in order per purchase order, all or nothing.
@@ -155,14 +184,41 @@ class AdmitStore:
             askable = [event_id for event_id in event_ids if storable(event_id) == event_id]
             told = [Told(**dict(row)) for row in await connection.fetch(TOLD, askable)]
             ready, early, reached = contiguous(told, await _lock(connection, told))
-            deliveries = wanted(ready, await _subscriptions(connection, told))
-            await _insert(connection, deliveries)
+            deliveries = await _wanted(connection, ready, await self._subscriptions(connection, ready))
             await connection.execute(SAVE_ADMITTED, *_refs(reached), list(reached.values()))
             await _mark(connection, RELAYED, [event.position for event in ready])
+            # Last: until the commit nobody else can admit for these endpoints.
+            await _insert(connection, deliveries)
             unknown = set(event_ids) - {event.event_id for event in told}
             return Admitted(len(ready), len(deliveries), len(early), tuple(sorted(unknown)))
 
         return await self._database.transact(work)
+
+    async def _subscriptions(
+        self, connection: "PoolConnectionProxy[asyncpg.Record]", events: Sequence[Told]
+    ) -> list[Subscription]:
+        rows = await connection.fetch(SUBSCRIPTIONS, list({event.customer_id for event in events}))
+        return [
+            Subscription(
+                row["id"],
+                row["customer_id"],
+                frozenset(row["event_types"]),
+                frozenset(row["connections"]),
+                self._condition(row["id"], row["options"].get("where")),
+                ORDERINGS.get(row["options"].get("ordering"), Ordering.STRICT),
+            )
+            for row in rows
+        ]
+
+    def _condition(self, endpoint_id: str, text: str | None) -> Condition | None:
+        """The endpoint's condition. One that this version cannot read is as none: too much can be passed over."""
+        try:
+            return parse(text) if text else None
+        except UserError as error:
+            if endpoint_id not in self._unread:
+                self._unread.add(endpoint_id)
+                log.warning("filter.ignored", endpoint=endpoint_id, problem=str(error).partition("\n")[0])
+            return None
 
 
 async def _mark(connection: "PoolConnectionProxy[asyncpg.Record]", statement: str, positions: Sequence[int]) -> None:
@@ -182,12 +238,16 @@ def _refs(orders: Iterable[OrderRef]) -> tuple[list[str], list[str]]:
     return [connection_id for connection_id, _ in pairs], [remote_id for _, remote_id in pairs]
 
 
-async def _subscriptions(connection: "PoolConnectionProxy[asyncpg.Record]", told: Sequence[Told]) -> list[Subscription]:
-    rows = await connection.fetch(SUBSCRIPTIONS, list({event.customer_id for event in told}))
-    return [
-        Subscription(row["id"], row["customer_id"], frozenset(row["event_types"]), frozenset(row["connections"]))
-        for row in rows
-    ]
+async def _wanted(
+    connection: "PoolConnectionProxy[asyncpg.Record]", ready: Sequence[Told], subscriptions: Sequence[Subscription]
+) -> list[NewDelivery]:
+    made: list[NewDelivery] = []
+    for start in range(0, len(ready), BODIES_AT_ONCE):
+        part = ready[start : start + BODIES_AT_ONCE]
+        positions = [event.position for event in asked(part, subscriptions)]
+        rows = await connection.fetch(BODIES, positions) if positions else []
+        made += wanted(part, subscriptions, {row["position"]: row["body"] for row in rows})
+    return made
 
 
 async def _insert(connection: "PoolConnectionProxy[asyncpg.Record]", deliveries: Sequence[NewDelivery]) -> None:

@@ -10,6 +10,7 @@ import pytest
 from relay.domain.connections import ConnectionState, Cursor, Polled
 from relay.domain.orders import PurchaseOrder
 from relay.ports import OutboxEntry
+from relay.store.outbox import MOST_BYTES
 from tests.fixtures.store import NOW, entry, observed
 
 ORDER = PurchaseOrder(remote_id="p1", status="approved", lines=[{"remote_id": "1", "quantity": "1.500"}])
@@ -177,6 +178,15 @@ async def test_events_are_published_in_the_order_they_were_stored(world, erp):
     told = [*await world.tell(erp, "p2", "p1"), *await world.tell(erp, "p1", "p2")]
     assert ids(await world.outbox.to_publish(erp.lease, 3)) == told[:3]
     assert ids(await world.outbox.to_publish(erp.lease, 30)) == told
+
+
+async def test_large_events_are_published_a_few_at_a_time_and_one_at_least(world, erp):
+    told = await world.tell(erp, "p1", "p2", "p3")
+    large = MOST_BYTES // 2 + 1
+    await world.sql("UPDATE outbox SET body = convert_to(repeat('x', $1), 'UTF8')", large)
+    assert ids(await world.outbox.to_publish(erp.lease, 30)) == told[:2]
+    await world.sql("UPDATE outbox SET body = convert_to(repeat('x', $1), 'UTF8')", 2 * large)
+    assert ids(await world.outbox.to_publish(erp.lease, 30)) == told[:1]
 
 
 async def test_a_connection_publishes_its_own_outbox_only(world, erp):

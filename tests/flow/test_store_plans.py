@@ -38,8 +38,8 @@ HOT = [
     (deliveries.PROMOTE, ("end_1", ["con|p1", "con|p2"], 1_000_000), "deliveries_lane"),
     (deliveries.SUPERSEDE, ("end_1", ["con|p1", "con|p2"]), "deliveries_lane"),
     (deliveries.BLOCKED, ("end_1", ["dlv_1"]), "deliveries_heads"),
-    (outbox.TO_PUBLISH, ("con_1", TTL, 500), "outbox_pending"),
-    (outbox.TO_PUBLISH, ("con_1", TTL, 500), "outbox_published"),
+    (outbox.TO_PUBLISH, ("con_1", TTL, 500, 1_000_000), "outbox_pending"),
+    (outbox.TO_PUBLISH, ("con_1", TTL, 500, 1_000_000), "outbox_published"),
     (outbox.TOLD, (["evt_1", "evt_2"],), "outbox_event_id_key"),
     (outbox.LOCK_OUTBOX, ([1, 2, 3],), "outbox_pkey"),
     (outbox.PUBLISHED, ([1, 2, 3],), "outbox_pkey"),
@@ -80,7 +80,7 @@ async def test_hot_statements_use_their_indexes(full, plan):
 async def test_a_long_outbox_is_read_from_its_beginning_and_never_whole(full):
     async with full.database.session() as connection:
         await connection.execute("UPDATE outbox SET connection_id = 'con_1', state = 'pending'; ANALYZE outbox")
-        rows = await connection.fetch(f"EXPLAIN {outbox.TO_PUBLISH}", "con_1", TTL, 100)
+        rows = await connection.fetch(f"EXPLAIN {outbox.TO_PUBLISH}", "con_1", TTL, 100, 1_000_000)
     explained = "\n".join(row[0] for row in rows)
     assert "Index Scan using outbox_p" in explained, explained
     assert "Seq Scan" not in explained, explained
