@@ -1,7 +1,7 @@
 """Pages: which files are generated, whole or in part, and whether they are fresh."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import orjson
@@ -11,6 +11,7 @@ from relay.docs.commands import commands_page
 from relay.docs.configuration import configuration_page
 from relay.docs.events import events_part
 from relay.docs.mapping import mapping_part
+from relay.docs.notices import notices_part
 from relay.docs.schemas import asyncapi, change_event_schema, notice_schema, purchase_order_schema
 from relay.domain.errors import UserError
 
@@ -29,11 +30,11 @@ def generated(root: Path) -> dict[Path, str]:
         docs / "schemas" / "notice.v1.json": _json(notice_schema()),
         docs / "schemas" / "purchase-order.v1.json": _json(purchase_order_schema()),
         docs / "asyncapi.json": _json(asyncapi()),
-        events: _placed(events, "events", events_part()),
+        events: _placed(events, {"events": events_part(), "notices": notices_part()}),
     }
     for kind in CONNECTORS.values():
         page = docs / "connectors" / f"{kind.name}.md"
-        files[page] = _placed(page, "field mapping", mapping_part(kind))
+        files[page] = _placed(page, {"field mapping": mapping_part(kind)})
     return files
 
 
@@ -60,15 +61,17 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _placed(page: Path, name: str, part: str) -> str:
-    """The page with `part` between its markers."""
-    begin, end = BEGIN.format(name), END.format(name)
+def _placed(page: Path, parts: Mapping[str, str]) -> str:
+    """The page with each part between the markers of its name."""
     text = page.read_text() if page.exists() else ""
-    before, found, rest = text.partition(begin)
-    _, closed, after = rest.partition(end)
-    if not found or not closed:
-        raise UserError(f"{page} must hold the lines\n{begin}\n{end}")
-    return f"{before}{begin}\n\n{part}\n{end}{after}"
+    for name, part in parts.items():
+        begin, end = BEGIN.format(name), END.format(name)
+        before, found, rest = text.partition(begin)
+        _, closed, after = rest.partition(end)
+        if not found or not closed:
+            raise UserError(f"{page} must hold the lines\n{begin}\n{end}")
+        text = f"{before}{begin}\n\n{part}\n{end}{after}"
+    return text
 
 
 def _json(value: object) -> str:
