@@ -294,6 +294,7 @@ def _wired(settings: Settings, wires: Wires, standing_on: Parts, health: str) ->
         settings.deliver.connect,
         egress(settings),
         Memory(settings.deliver.memory),
+        settings.deliver.origin,
     )
     owner = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
 

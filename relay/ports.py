@@ -261,30 +261,6 @@ class Admissions(Protocol):
         ...
 
 
-class Deliveries(Protocol):
-    """Deliveries of endpoints. Every write names a lease and raises LeaseLost without it."""
-
-    async def heads(self, endpoint_id: str, space: Space) -> Heads:
-        """Heads that are due and not held, longest due first, as many as there is space for, and one at least."""
-        ...
-
-    async def record(self, lease: Lease, attempts: Sequence[Attempt], rules: Rules) -> Heads:
-        """Store attempts and what follows from them; the next heads of the lanes that may go on."""
-        ...
-
-    async def supersede(self, lease: Lease, held: Collection[DeliveryId]) -> None:
-        """Leave out what a newer event of its order has made old, in lanes whose refused head is due and not held."""
-        ...
-
-    async def save_problem(self, lease: Lease, problem: str | None) -> None:
-        """What keeps this endpoint from being sent anything; None: nothing does."""
-        ...
-
-    async def disable(self, lease: Lease, problem: str) -> None:
-        """Send nothing more to this endpoint until a person enables it."""
-        ...
-
-
 class Verifying(Protocol):
     """What a verification comes to. Every write names a lease and raises LeaseLost without it."""
 
@@ -298,6 +274,22 @@ class Verifying(Protocol):
 
     async def disable(self, lease: Lease, problem: str) -> None:
         """Send nothing more to this endpoint until a person enables it."""
+        ...
+
+
+class Deliveries(Verifying, Protocol):
+    """Deliveries of endpoints. Every write names a lease and raises LeaseLost without it."""
+
+    async def heads(self, endpoint_id: str, space: Space) -> Heads:
+        """Heads that are due and not held, longest due first, as many as there is space for, and one at least."""
+        ...
+
+    async def record(self, lease: Lease, attempts: Sequence[Attempt], rules: Rules) -> Heads:
+        """Store attempts and what follows from them; the next heads of the lanes that may go on."""
+        ...
+
+    async def supersede(self, lease: Lease, held: Collection[DeliveryId]) -> None:
+        """Leave out what a newer event of its order has made old, in lanes whose refused head is due and not held."""
         ...
 
 

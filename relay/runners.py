@@ -1,11 +1,12 @@
 """Runners: one connection's or one endpoint's work, from claimed to released.
 
 ConnectionRunner   poll -> outbox -> publish     everything that touches one ERP, in one place
-EndpointRunner     lanes -> send -> record       everything that is sent to one URL, in one place
+EndpointRunner     verify, then lanes -> send -> record    everything that is sent to one URL, in one place
 """
 
 import asyncio
 import random
+import secrets
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
@@ -18,11 +19,12 @@ from pydantic import ValidationError
 
 from relay.domain.connections import Connection, ConnectionState, Polled
 from relay.domain.egress import Policy
-from relay.domain.endpoints import Endpoint
+from relay.domain.endpoints import Endpoint, Verification
 from relay.domain.errors import Transient, UserError
 from relay.domain.lanes import Memory
 from relay.domain.rotation import read, signing_keys
 from relay.domain.signing import SigningKey, TimedKey
+from relay.domain.verification import ORIGIN
 from relay.ports import (
     Admissions,
     Claimed,
@@ -34,13 +36,16 @@ from relay.ports import (
     Orders,
     Outbox,
     Publishing,
+    Sending,
 )
 from relay.stages.deliver import MOST_BYTES, Deliver
 from relay.stages.poll import Patience, Poll
 from relay.stages.publish import Destinations, Publish
 from relay.stages.reconcile import Doubt, Reconcile
+from relay.stages.verify import Verify
 from relay.vault.vault import Place, Purpose, Vault
 from relay.wire.erp import polite_client
+from relay.wire.introduced import Introduced
 from relay.wire.pinned import Dialling
 from relay.wire.webhook import WebhookSender
 
@@ -217,22 +222,27 @@ class EndpointParts:
     connect_timeout: timedelta
     egress: Policy = field(default_factory=Policy)
     memory: Memory = field(default_factory=lambda: Memory(MOST_BYTES))
+    origin: str = ORIGIN
+    """What we are called in handshakes."""
     clock: Clock = utc_now
     dice: Dice = random.random
 
 
 @dataclass
 class EndpointRunner:
-    """One endpoint: its own client, its own lanes."""
+    """One endpoint: its own client, its own lanes, in which deliveries wait until it has proved that it wants them."""
 
     claimed: Claimed
     parts: EndpointParts
+    _verify: Verify | None = field(default=None, init=False)
     _deliver: Deliver | None = field(default=None, init=False)
     _stopped: bool = field(default=False, init=False)
 
     def stop(self) -> None:
         """End when what is in flight is recorded."""
         self._stopped = True
+        if self._verify:
+            self._verify.stop()
         if self._deliver:
             self._deliver.stop()
 
@@ -249,7 +259,7 @@ class EndpointRunner:
         parts, endpoint, lease = self.parts, self.claimed.subject, self.claimed.lease
         assert isinstance(endpoint, Endpoint)
         try:
-            secrets = await self._secrets(endpoint)
+            keys = await self._keys(endpoint)
         except UserError as error:
             await parts.deliveries.save_problem(lease, str(error))
             raise
@@ -258,15 +268,47 @@ class EndpointRunner:
         dialling = Dialling(endpoint.deadline, parts.connect_timeout, endpoint.at_once, parts.egress)
         sender = WebhookSender(endpoint.url, dialling)
         try:
-            self._deliver = Deliver(
-                endpoint, lease, secrets, sender, parts.deliveries, parts.clock, parts.dice, parts.memory
-            )
-            if not self._stopped:
+            verified = await self._verified(endpoint, keys, sender)
+            if verified and not self._stopped:
+                self._deliver = Deliver(
+                    verified,
+                    lease,
+                    keys,
+                    self._introduced(sender),
+                    parts.deliveries,
+                    parts.clock,
+                    parts.dice,
+                    parts.memory,
+                )
                 await self._deliver.run()
         finally:
             await sender.close()
 
-    async def _secrets(self, endpoint: Endpoint) -> list[SigningKey | TimedKey]:
+    async def _verified(
+        self, endpoint: Endpoint, keys: list[SigningKey | TimedKey], sender: WebhookSender
+    ) -> Endpoint | None:
+        """The endpoint once it has proved what it must; None when that was not to be."""
+        if endpoint.verified or endpoint.options.verification is Verification.NONE:
+            return endpoint
+        parts = self.parts
+        self._verify = Verify(
+            endpoint,
+            self.claimed.lease,
+            keys,
+            sender,
+            parts.deliveries,
+            parts.clock,
+            parts.dice,
+            secrets.token_urlsafe,
+            parts.origin,
+        )
+        return None if self._stopped else await self._verify.run()
+
+    def _introduced(self, sender: WebhookSender) -> Sending:
+        asked = self.claimed.subject.options.verification is Verification.CLOUDEVENTS
+        return Introduced(sender, self.parts.origin) if asked else sender
+
+    async def _keys(self, endpoint: Endpoint) -> list[SigningKey | TimedKey]:
         opened = await self.parts.opener.open(
             endpoint.customer_id, endpoint.id, Purpose.SIGNING_SECRET, endpoint.sealed
         )

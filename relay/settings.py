@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from relay.domain.egress import networks, ports
 from relay.domain.errors import UserError
 from relay.domain.spans import Span
+from relay.domain.verification import ORIGIN
 
 
 class Room(BaseModel):
@@ -81,6 +82,11 @@ class Deliver(Room):
         ByteSize(256 * 1024 * 1024), ge=1024 * 1024, description="Webhook bodies that a worker holds, of all endpoints."
     )
     allow_http: bool = Field(False, description="Allow endpoints without TLS (always so with the embedded database).")
+    origin: str = Field(
+        ORIGIN,
+        pattern=r"^[A-Za-z0-9.-]{1,253}$",
+        description="What relay is called where a receiver must allow it (CloudEvents handshake): a DNS name.",
+    )
 
 
 def _networks(value: str) -> str:

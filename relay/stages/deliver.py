@@ -25,6 +25,7 @@ from relay.domain.health import Verdict, judged
 from relay.domain.lanes import Lanes, Memory
 from relay.domain.retry import classify, most_attempts, next_attempt, schedule_of
 from relay.domain.signing import CURSOR, SigningKey, TimedKey, webhook_headers
+from relay.domain.verification import limit
 from relay.ports import Clock, Deliveries, Dice, Heads, Rules, Sending, Space
 
 log = structlog.get_logger()
@@ -83,7 +84,7 @@ class Deliver:
         Raises an exception group with LeaseLost when another worker took over, or Unavailable when the store is not
         there; attempts that were not recorded are then made again, with the same id.
         """
-        self._flow = Flow(Limits(self.endpoint.at_once, self.endpoint.options.per_second), self._now())
+        self._flow = Flow(Limits(self.endpoint.at_once, limit(self.endpoint)), self._now())
         if self._health.suspended_at is not None:
             self._flow.suspend(self._now())
         try:
