@@ -13,6 +13,7 @@ from relay.domain.errors import LeaseLost
 from relay.domain.signing import verify
 from relay.domain.verification import Permission, proof
 from relay.stages.verify import Verify
+from relay.wire.introduced import Introduced
 from tests.fakes import LEASE, clock, endpoint, run, running, until
 
 SECRET = b"s" * 32
@@ -155,3 +156,13 @@ def test_stopped_before_it_began_it_asks_nothing():
 def test_a_lost_lease_ends_it(script):
     with pytest.raises(LeaseLost):
         run(stage(Receiver(script), Store(lost=True)).run())
+
+
+def test_an_introduced_sender_says_who_it_is_with_each_webhook():
+    class Heard:
+        async def send(self, headers, body):
+            return headers, body
+
+    headers, body = run(Introduced(Heard(), "hub.example").send({"webhook-id": "evt_1"}, b"{}"))
+    assert headers == {"webhook-id": "evt_1", "webhook-request-origin": "hub.example"}
+    assert body == b"{}"
