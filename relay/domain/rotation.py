@@ -10,6 +10,7 @@ changes over meanwhile and misses nothing. Times are unix seconds.
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from relay.domain.ed25519_keys import PRIVATE_PREFIX, SEED_BYTES, new_private_key, public_key
@@ -81,9 +82,13 @@ def signing_keys(secrets: Sequence[LiveSecret], now: int) -> list[SigningKey | T
     return [TimedKey(signing_key(each.secret), each.since, each.until) for each in live(secrets, now)]
 
 
-def public_keys(secrets: Sequence[LiveSecret], now: int) -> list[str]:
-    """The public keys, `whpk_...`, of the key pairs among those that are live at `now`."""
-    return [public_key(each.secret) for each in live(secrets, now) if each.signing is Signing.ED25519]
+def public_keys(secrets: Sequence[LiveSecret], now: int) -> dict[str, datetime | None]:
+    """The public keys, `whpk_...`, of the key pairs among those that are live at `now`, each with its end."""
+    return {
+        public_key(each.secret): None if each.until is None else datetime.fromtimestamp(each.until, UTC)
+        for each in live(secrets, now)
+        if each.signing is Signing.ED25519
+    }
 
 
 def signing_of(secrets: Sequence[LiveSecret]) -> Signing:

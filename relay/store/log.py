@@ -7,7 +7,12 @@ from relay.domain.pulling import Forgotten, Logged, Page, page_of
 from relay.store.database import Database
 
 TOKEN = "SELECT pull_token FROM endpoints WHERE id = $1"  # noqa: S105 - a statement
-PUBLIC_KEYS = "SELECT public_keys FROM endpoints WHERE id = $1"
+PUBLIC_KEYS = """
+    SELECT ARRAY(
+        SELECT key FROM unnest(public_keys, public_keys_until) WITH ORDINALITY AS listed (key, until, place)
+        WHERE until IS NULL OR until > now() ORDER BY place
+    ) FROM endpoints WHERE id = $1
+"""
 LAST = "SELECT last FROM endpoint_numbers WHERE endpoint_id = $1"
 REACHED = "SELECT endpoint_id, last FROM endpoint_numbers WHERE endpoint_id = ANY($1::text[])"
 # Walks deliveries_number from the cursor on. Sizes are known without reading the bodies, and only those that the page

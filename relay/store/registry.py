@@ -1,6 +1,6 @@
 """What people keep: customers, connections, endpoints, and a look at deliveries. One call per command."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -46,7 +46,7 @@ SET_ENDPOINT = """
     WHERE id = $1
 """
 SET_SIGNING = """
-    UPDATE endpoints SET sealed = $3, public_keys = $4, version = version + 1
+    UPDATE endpoints SET sealed = $3, public_keys = $4, public_keys_until = $5, version = version + 1
     WHERE id = $1 AND sealed = $2 RETURNING id
 """
 SET_PULL_TOKEN = "UPDATE endpoints SET pull_token = $2 WHERE id = $1"  # noqa: S105 - a statement
@@ -232,17 +232,20 @@ class Registry:
 
         await self._database.transact(work)
 
-    async def set_signing(self, endpoint_id: str, before: bytes, sealed: bytes, public_keys: Sequence[str]) -> None:
+    async def set_signing(
+        self, endpoint_id: str, before: bytes, sealed: bytes, public_keys: Mapping[str, datetime | None]
+    ) -> None:
         """Put new signing secrets in the place of those read before; the runner starts anew with them.
 
-        `public_keys` are those of the new ones, as receivers may ask for them.
+        `public_keys` are those that receivers may ask for, each with its end if it has one.
 
         Raises:
             UserError: Somebody else changed or removed them meanwhile; nothing was stored.
         """
 
         async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
-            if await connection.fetchval(SET_SIGNING, endpoint_id, before, sealed, list(public_keys)) is None:
+            listed = list(public_keys), list(public_keys.values())
+            if await connection.fetchval(SET_SIGNING, endpoint_id, before, sealed, *listed) is None:
                 raise UserError("the signing secrets were changed by somebody else at the same time: try again")
             await connection.execute(NOTIFY, "relay_leases", "")
 

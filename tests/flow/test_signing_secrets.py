@@ -13,6 +13,7 @@ from relay.control import Control
 from relay.domain.errors import KeyTrouble, NotFound, UserError
 from relay.domain.rotation import read, signing_keys
 from relay.domain.signing import parse_secret, verifying_key
+from relay.store.log import LogStore
 from relay.vault import Keyring, Place, Purpose, Vault
 
 VAULT = Vault(Keyring(current="k1", keys={"k1": os.urandom(32)}))
@@ -139,15 +140,15 @@ async def test_a_beginning_in_the_past_too_far_off_or_without_a_zone_is_refused(
 
 
 async def test_the_public_keys_that_receivers_may_ask_for_are_those_that_sign_or_will(control, world):
-    async def listed():
-        return await world.one("SELECT public_keys FROM endpoints")
-
-    first = await added(control, "both")
-    assert await listed() == [first.public_key]
+    log, first = LogStore(world.database), await added(control, "both")
+    hook = first.endpoint.id
+    assert await log.public_keys(hook) == (first.public_key,)
     planned = await control.rotate_secret("hook", begin=datetime.now(UTC) + timedelta(days=1))
-    assert await listed() == [planned.public_key, first.public_key]
+    assert await log.public_keys(hook) == (planned.public_key, first.public_key)
+    await world.sql("UPDATE endpoints SET public_keys_until[2] = now()")
+    assert await log.public_keys(hook) == (planned.public_key,)
     await control.rotate_secret("hook", signing="hmac", overlap=timedelta(0))
-    assert await listed() == []
+    assert await log.public_keys(hook) == ()
 
 
 async def test_a_rotation_wakes_the_worker_and_stops_its_runner_and_no_other_value_changes(control, world):

@@ -1,6 +1,7 @@
 """An endpoint's live secrets: how they are sealed, and how new ones take the place of old ones."""
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -165,14 +166,17 @@ def test_the_keys_of_the_live_ones_carry_their_times():
     ]
 
 
-def test_public_keys_are_those_of_pairs_that_sign_or_will():
+def test_public_keys_are_those_of_pairs_that_sign_or_will_each_with_its_end():
     secrets = [
         LiveSecret(ed25519(), NOW + 9),
         LiveSecret(hmac()),
         LiveSecret(ed25519(b"b"), until=NOW + 1),
         LiveSecret(ed25519(b"o"), until=NOW),
     ]
-    assert public_keys(secrets, NOW) == [public_key(ed25519()), public_key(ed25519(b"b"))]
+    assert public_keys(secrets, NOW) == {
+        public_key(ed25519()): None,
+        public_key(ed25519(b"b")): datetime.fromtimestamp(NOW + 1, UTC),
+    }
 
 
 class Rotations(RuleBasedStateMachine):

@@ -12,6 +12,7 @@ ALTER TABLE endpoints
     ADD options json NOT NULL DEFAULT '{}',
     ADD access bytea NOT NULL DEFAULT '',
     ADD public_keys text[] NOT NULL DEFAULT '{}',
+    ADD public_keys_until timestamptz[] NOT NULL DEFAULT '{}',
     ADD pull_token bytea UNIQUE,
     ADD verified_at timestamptz,
     ADD proof text NOT NULL DEFAULT '',
