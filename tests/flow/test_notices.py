@@ -10,7 +10,7 @@ from relay.demo.protheus_http import Options, simulated_protheus
 from relay.domain.connections import ConnectionState, Polled
 from relay.domain.notices import Notice, NoticeType
 from relay.embedded import broker
-from relay.store.notices import NoticeStore, add_notices
+from relay.store.notices import FORGET, GIVE_BACK, TAKE, TOLD, NoticeStore, add_notices
 from tests.fixtures.line import PATIENCE, eventually, installed
 from tests.fixtures.store import NOW
 
@@ -117,6 +117,30 @@ async def test_a_reason_that_postgresql_cannot_hold_is_written_all_the_same(data
     await add(database, notice(reason="half a \ud83d pair, and \x00"))
     [taken] = await store.take(10)
     assert taken.reason == "half a ? pair, and \ufffd"
+
+
+TOLD_LONG_AGO = """
+    INSERT INTO notices (id, type, customer_id, subject_id, subject_name, occurred_at, told_at)
+    SELECT 'ntc_' || n, 'endpoint.failing', 'acme', 'end_' || n, n, now(),
+           CASE WHEN n <= 19990 THEN now() - n * interval '1 minute' END
+    FROM generate_series(1, 20000) AS n;
+    ANALYZE notices;
+"""
+
+
+@pytest.mark.parametrize("plan", ["force_custom_plan", "force_generic_plan"])
+async def test_told_notices_cost_a_look_for_new_ones_nothing(database, plan):
+    async with database.session() as connection:
+        await connection.execute(TOLD_LONG_AGO)
+        await connection.execute(f"SET plan_cache_mode = {plan}")
+        for statement, values in [
+            (TAKE, (100, timedelta(minutes=1))),
+            (TOLD, (["ntc_1", "ntc_2"],)),
+            (GIVE_BACK, (["ntc_1", "ntc_2"],)),
+            (FORGET, (KEEP, 100)),
+        ]:
+            explained = "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN {statement}", *values))
+            assert "Seq Scan on notices" not in explained, explained
 
 
 # Connections
