@@ -120,7 +120,13 @@ async def wired_control(settings: Settings, url: str) -> AsyncIterator[Control]:
         Unavailable: the database does not answer.
     """
     async with opened(url, connections=2) as database:
-        yield Control(Registry(database), lambda: Vault(keyring(settings)), CONNECTORS, egress(settings))
+        yield Control(
+            Registry(database),
+            lambda: Vault(keyring(settings)),
+            CONNECTORS,
+            egress(settings),
+            origin=settings.deliver.origin,
+        )
 
 
 def egress(settings: Settings) -> Policy:

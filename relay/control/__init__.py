@@ -4,6 +4,7 @@ from relay.control.explain import ConnectionTold, DeliveryTold, EventTold, Expla
 from relay.control.forms import ConnectorForm, FormField, connector_form, form_fields
 from relay.control.given import connector_named, settings_given
 from relay.control.operations import Control
+from relay.control.testing import EndpointTested, TypeTested
 from relay.control.views import (
     AttemptView,
     ConnectionAdded,
@@ -28,6 +29,7 @@ __all__ = [
     "DeliveryTold",
     "DeliveryView",
     "EndpointAdded",
+    "EndpointTested",
     "EndpointView",
     "EventTold",
     "Explanation",
@@ -37,6 +39,7 @@ __all__ = [
     "RejectedView",
     "SecretRotated",
     "SnapshotTold",
+    "TypeTested",
     "View",
     "connector_form",
     "connector_named",

@@ -19,6 +19,7 @@ from relay.control.endpoint_options import options_given
 from relay.control.explain import Explaining, Explanation
 from relay.control.look import first_look, unconnected
 from relay.control.signing import OVERLAP, EndpointSecrets, for_receiver, made, public_of, sealable
+from relay.control.testing import EndpointTested, EndpointTesting
 from relay.control.views import (
     ConnectionAdded,
     ConnectionView,
@@ -35,6 +36,7 @@ from relay.domain.egress import Policy
 from relay.domain.endpoints import DEFAULT_AT_ONCE, Endpoint, EndpointId, EndpointState
 from relay.domain.errors import AlreadyThere, NotFound, UserError
 from relay.domain.rotation import Signing
+from relay.domain.verification import ORIGIN
 from relay.ports import ConnectorKind
 from relay.store.explain import ExplainStore
 from relay.store.registry import Registry
@@ -58,6 +60,8 @@ class Control:
     kinds: Mapping[str, ConnectorKind]
     egress: Policy = field(default_factory=Policy)
     resolve: Resolver = lookup
+    origin: str = ORIGIN
+    """What relay is called where a receiver must allow it."""
 
     async def add_connection(  # noqa: PLR0913 - what a connection is made of
         self,
@@ -277,6 +281,11 @@ class Control:
     async def endpoint_keys(self, name: str) -> list[KeyView]:
         """An endpoint's live and planned secrets, without the secrets. Raises NotFound, UserError, KeyTrouble."""
         return await EndpointSecrets(self.registry, self.vault).keys(name)
+
+    async def test_endpoint(self, name: str, types: Iterable[str] = (), *, every: bool = False) -> EndpointTested:
+        """Send samples to an endpoint and say what came back. Raises NotFound, UserError, KeyTrouble."""
+        testing = EndpointTesting(self.registry, self.vault, self.egress, self.resolve, self.origin)
+        return await testing.test(name, types, every=every)
 
     async def remove_endpoint(self, name: str) -> EndpointView:
         """Remove an endpoint with its deliveries; what it was. Raises NotFound."""

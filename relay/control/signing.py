@@ -20,9 +20,11 @@ from relay.domain.rotation import (
     public_keys,
     read,
     rotated,
+    signing_keys,
     signing_of,
     written,
 )
+from relay.domain.signing import SigningKey, TimedKey
 from relay.store.registry import Registry
 from relay.vault.vault import Place, Purpose, Vault
 
@@ -65,6 +67,10 @@ class EndpointSecrets:
         """The live and the planned ones, the newest first. Raises NotFound, UserError, KeyTrouble."""
         secrets = await self._opened((await self.registry.endpoint(name)).subject)
         return [KeyView.of(each) for each in live(secrets, int(time.time()))]
+
+    async def signing(self, subject: Endpoint) -> list[SigningKey | TimedKey]:
+        """What its webhooks are signed with now. Raises UserError, KeyTrouble."""
+        return signing_keys(await self._opened(subject), int(time.time()))
 
     async def rotate(
         self, name: str, *, overlap: timedelta, signing: str | None, begin: datetime | None
