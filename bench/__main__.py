@@ -1,6 +1,7 @@
-"""`python -m bench`: measure, show a table, and write everything as JSON."""
+"""`python -m bench`: measure, show tables, and write everything as JSON."""
 
 import os
+import resource
 import sys
 import tempfile
 import time
@@ -12,28 +13,35 @@ import orjson
 import uvloop
 from rich.console import Console
 
-from bench import report
+from bench import processes, report
+from bench.measured import Measured
 from bench.plan import Plan, parsed
 from bench.run import Tell, measured
+from bench.scenarios import SCENARIOS
 from bench.stand import stand
+from bench.trouble import Lost
 from relay import log
 from relay.domain.errors import RelayError
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run and report; 1 when a part does not start or something was lost."""
-    plan, out = parsed(arguments)
+    plan, out = parsed(arguments, names=tuple(each.name for each in SCENARIOS))
     console = Console()
+    if not processes.there():
+        console.print(f"[red]{processes.MISSING}[/red]")
+        return 1
+    _open_many_files()
     # A socket's path may have 107 characters, and PostgreSQL does not run as root: a short, open folder.
     with tempfile.TemporaryDirectory(prefix="relay-bench-") as folder:
         Path(folder).chmod(0o755)
         try:
             said = _run(plan, Path(folder), console)
-        except RelayError as error:
+        except (RelayError, Lost) as error:
             console.print(f"[red]{error}[/red]")
             return 1
     path = _written(said, out)
-    console.print(report.table(plan, said))
+    console.print(report.table(said))
     console.print(f"{said['seconds']:.0f} s; every figure is in {path}")
     return 0
 
@@ -49,9 +57,15 @@ def _run(plan: Plan, folder: Path, console: Console) -> dict[str, Any]:
         return report.document(plan, rounds, (before, os.getloadavg()[0]), time.monotonic() - began)
 
 
-async def _measured(plan: Plan, folder: Path, tell: Tell) -> list[dict[str, dict[str, float]]]:
+async def _measured(plan: Plan, folder: Path, tell: Tell) -> list[list[Measured]]:
     async with stand(folder) as on:
         return await measured(on, plan, tell)
+
+
+def _open_many_files() -> None:
+    """Thousands of endpoints have a connection each, at both ends; children get the limit from here."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _written(said: dict[str, Any], out: Path) -> Path:

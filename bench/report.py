@@ -1,22 +1,26 @@
-"""The report: medians over the rounds, ratios to the yardstick of the same round, one table and one JSON document."""
+"""The report: medians over the rounds, ratios to the bare client of the same minute, tables and one JSON document."""
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from statistics import median
 from typing import Any
 
+from rich.console import Group
 from rich.table import Table
 
-from bench.plan import MANY, Plan
-from bench.run import WIDE, Figures
+from bench.measured import Figures, Measured
+from bench.plan import Plan
 
 PARTS = ("erp-relay", "aiokafka", "asyncpg", "faststream", "orjson", "pydantic", "pyreqwest", "uvloop")
+SHOWN_SAMPLES = 16
+
+Rounds = Sequence[Sequence[Measured]]
 
 
-def document(plan: Plan, rounds: Sequence[Figures], load: tuple[float, float], seconds: float) -> dict[str, Any]:
+def document(plan: Plan, rounds: Rounds, load: tuple[float, float], seconds: float) -> dict[str, Any]:
     """Everything about one run, ready for JSON."""
     return {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -24,9 +28,7 @@ def document(plan: Plan, rounds: Sequence[Figures], load: tuple[float, float], s
         "machine": machine(),
         "load_average": {"before": round(load[0], 2), "after": round(load[1], 2)},
         "plan": plan.as_json(),
-        "medians": medians(rounds),
-        "ratios": ratios(plan, rounds),
-        "rounds": list(rounds),
+        "measured": [_summed(name, some) for name, some in _by_name(rounds).items()],
     }
 
 
@@ -41,67 +43,91 @@ def machine() -> dict[str, Any]:
     }
 
 
-def medians(rounds: Sequence[Figures]) -> Figures:
+def medians(some: Sequence[Figures]) -> Figures:
     """Each figure's median, by itself."""
-    return {
-        name: {unit: round(median(each[name][unit] for each in rounds), 2) for unit in units}
-        for name, units in rounds[0].items()
-    }
+    return {unit: round(median(each[unit] for each in some), 4) for unit in (some[0] if some else ())}
 
 
-def yardsticks(plan: Plan) -> dict[str, str]:
-    """Which yardstick a figure is held against: as many deliveries, by the same client, in the same round."""
-    narrow, wide = f"bare.{plan.at_once}", f"bare.{WIDE}"
-    ones = dict.fromkeys(("publish.1", "admit.1", "deliver.1", "whole.1"), narrow)
-    many = dict.fromkeys((f"publish.{MANY}", f"admit.{MANY}", f"deliver.{MANY}"), wide)
-    return {narrow: narrow, **ones, wide: wide, **many}
-
-
-def ratios(plan: Plan, rounds: Sequence[Figures]) -> dict[str, float]:
-    """Rate of each figure over its yardstick's: the median of the rounds' ratios."""
-    return {
-        name: round(median(each[name]["per_second"] / each[yardstick]["per_second"] for each in rounds), 3)
-        for name, yardstick in yardsticks(plan).items()
-        if name != yardstick
-    }
-
-
-def table(plan: Plan, report: dict[str, Any]) -> Table:
+def table(report: dict[str, Any]) -> Group:
     """The report for people."""
-    shown = Table(title=f"relay on {report['machine']['cores']} cores, medians of {plan.rounds}")
+    every = report["measured"]
+    parts = [_rates([each for each in every if "per_second" in each["median"]], report)]
+    if late := [each for each in every if "p50_ms" in each["median"]]:
+        parts.append(_plain("From commit to receipt, ms", late, ("p50_ms", "p95_ms", "p99_ms", "max_ms")))
+    if idle := [each for each in every if "kb_per_endpoint" in each["median"]]:
+        parts.append(_plain("Endpoints without work", idle, tuple(idle[0]["median"])))
+    parts += [_sampled(each) for each in every if each["samples"]]
+    return Group(*parts)
+
+
+def _by_name(rounds: Rounds) -> dict[str, list[Measured]]:
+    found: dict[str, list[Measured]] = {}
+    for each in (each for some in rounds for each in some):
+        found.setdefault(each.name, []).append(each)
+    return found
+
+
+def _summed(name: str, some: Sequence[Measured]) -> dict[str, Any]:
+    """One measurement over all rounds. The median of the ratios, not the ratio of the medians: see the rounds."""
+    return {
+        "name": name,
+        "title": some[0].title,
+        "median": medians([each.figures for each in some]),
+        "ratio": medians([each.ratios for each in some]),
+        "bare": medians([each.bare for each in some]),
+        "rounds": [{"figures": each.figures, "bare": each.bare, "ratio": each.ratios} for each in some],
+        "samples": some[0].samples,
+    }
+
+
+def _rates(some: Sequence[dict[str, Any]], report: dict[str, Any]) -> Table:
+    shown = Table(title=f"relay on {report['machine']['cores']} cores, medians of up to {report['plan']['rounds']}")
     shown.add_column("measured")
-    for column in ("per second", "CPU us each", "of the bare client"):
+    for column in (
+        "per second",
+        "CPU us each",
+        "PostgreSQL us each",
+        "bare per second",
+        "of bare",
+        "of bare, per core",
+        "sent twice",
+    ):
         shown.add_column(column, justify="right")
-    for name, figures in report["medians"].items():
-        if "per_second" not in figures:
-            continue
-        ratio = report["ratios"].get(name)
-        share = "yardstick" if name in yardsticks(plan).values() else "" if ratio is None else f"{ratio:.0%}"
-        shown.add_row(_titles(plan)[name], f"{figures['per_second']:,.0f}", f"{figures['cpu_us_each']:,.0f}", share)
-    late = report["medians"]["latency"]
-    shown.caption = (
-        f"From commit to receipt at {plan.rate}/s: "
-        f"p50 {late['p50_ms']:.1f} ms, p95 {late['p95_ms']:.1f} ms, p99 {late['p99_ms']:.1f} ms, "
-        f"most {late['max_ms']:.1f} ms"
-    )
+    for each in some:
+        figures, ratio = each["median"], each["ratio"]
+        shown.add_row(
+            each["title"],
+            f"{figures['per_second']:,.0f}",
+            f"{figures['cpu_us_each']:,.0f}",
+            f"{figures['postgres_us_each']:,.0f}" if "postgres_us_each" in figures else "",
+            f"{each['bare']['per_second']:,.0f}" if ratio else "",
+            *(f"{ratio[name]:.1%}" if ratio else "" for name in ("of_bare", "of_bare_per_core")),
+            f"{figures['again']:,.0f}" if figures.get("again") else "",
+        )
     return shown
 
 
-def _titles(plan: Plan) -> dict[str, str]:
-    bare = {each: f"bare client, {each} in flight" for each in (plan.at_once, WIDE)}
-    titles = {f"bare.{each}": title for each, title in bare.items()}
-    for ends in (1, MANY):
-        to = f"{ends} endpoint{'s' if ends > 1 else ''}"
-        titles |= {
-            f"publish.{ends}": f"publish (events): outbox to topics, {to}",
-            f"admit.{ends}": f"admit (events): topic to deliveries, {to}",
-            f"deliver.{ends}": f"deliver: sent and recorded, {to}",
-        }
-    titles["whole.1"] = "whole line: outbox to recorded, 1 endpoint"
-    for orders in plan.polled:
-        titles |= {
-            f"poll.first.{orders}": f"poll (orders): {orders:,} never seen",
-            f"poll.unchanged.{orders}": f"poll (orders): {orders:,} unchanged",
-            f"poll.tenth_changed.{orders}": f"poll (orders): a tenth of {orders:,} changed",
-        }
-    return titles
+def _plain(title: str, some: Sequence[dict[str, Any]], units: Sequence[str]) -> Table:
+    shown = Table(title=title)
+    shown.add_column("measured")
+    for unit in units:
+        shown.add_column(unit.replace("_", " "), justify="right")
+    for each in some:
+        shown.add_row(each["title"], *(f"{each['median'][unit]:,.1f}" for unit in units))
+    return shown
+
+
+def _sampled(each: dict[str, Any]) -> Table:
+    samples = each["samples"]
+    shown = Table(title=f"{each['title']}: over time")
+    for unit in samples[0]:
+        shown.add_column(unit.replace("_", " "), justify="right")
+    for sample in _thinned(samples):
+        shown.add_row(*(f"{value:,.0f}" for value in sample.values()))
+    return shown
+
+
+def _thinned(samples: Sequence[Figures]) -> Iterator[Figures]:
+    """Evenly spaced ones, the first and the last among them."""
+    shown = min(len(samples), SHOWN_SAMPLES)
+    return (samples[round(each * (len(samples) - 1) / max(1, shown - 1))] for each in range(shown))

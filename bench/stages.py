@@ -1,6 +1,6 @@
 """The stages of the line, one after the other, each with the clock on it.
 
-    fill (outbox) -> publish (topic) -> admit (deliveries) -> deliver (recorded), and all at once: whole, latency
+    fill (outbox) -> publish (topic) -> admit (deliveries), and all at once: whole, latency
 
 Runners, stages, stores and consumer are the worker's own; only its leases are not renewed here, and its runners are
 started by hand.
@@ -10,18 +10,17 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 from faststream.kafka import KafkaBroker
 
 from bench.clock import Timed, timed
 from bench.counted import Count, CountedAdmissions, CountedDeliveries, TimedOrders
 from bench.erp import Memory, Source, history, kind, never, once, order, paced
+from bench.latency import Latency
 from bench.plan import Plan
 from bench.stand import Installation
+from bench.trouble import Lost
 from relay.domain.egress import Policy
-from relay.domain.endpoints import Endpoint
-from relay.domain.signing import parse_secret, webhook_headers
 from relay.ports import Admissions, Deliveries
 from relay.runners import ConnectionParts, ConnectionRunner, EndpointParts, EndpointRunner, utc_now
 from relay.stages.admit import Admit
@@ -29,48 +28,14 @@ from relay.stages.poll import Patience, Poll
 from relay.stages.publish import Destinations, Publish
 from relay.stages.reconcile import Doubt
 from relay.store.database import listen
-from relay.store.deliveries import DeliveryStore
 from relay.store.orders import OrderStore
 from relay.store.outbox import AdmitStore, OutboxStore
 from relay.streams import consuming
-from relay.wire.pinned import Dialling
-from relay.wire.webhook import WebhookSender
 
 HERE = Policy(allow_private=True)
 """The receivers are on this machine."""
 PATIENCE = 120.0
 """Seconds that any one measurement may take before the bench gives up."""
-
-
-class Lost(Exception):
-    """What arrived is not what was sent: the figures would be of something else than relay."""
-
-
-async def bare(at: Installation, requests: int, at_once: int) -> Timed:
-    """The yardstick: the same client with one prebuilt body and headers, and nothing else around it."""
-    [delivery] = (await DeliveryStore(at.database).heads(at.endpoints[0].lease.subject, 1)).due
-    headers = webhook_headers([parse_secret(at.stand.sink.secret)], delivery, int(utc_now().timestamp()))
-    endpoint = at.endpoints[0].subject
-    assert isinstance(endpoint, Endpoint)
-    dialling = Dialling(endpoint.deadline, at.stand.settings.deliver.connect, at_once, HERE)
-    sender = WebhookSender(endpoint.url, dialling)
-    left = iter(range(requests))
-
-    async def client() -> None:
-        for _ in left:
-            answer = await sender.send(headers, delivery.body)
-            if answer.error or answer.status is None:
-                raise Lost(f"the receiver answers with {answer.error}")
-
-    try:
-        with timed(requests) as watch:
-            async with asyncio.TaskGroup() as tasks:
-                for _ in range(at_once):
-                    tasks.create_task(client())
-    finally:
-        await sender.close()
-    await _arrived(at, requests, unique=1)
-    return watch
 
 
 async def polled(at: Installation, source: Source, orders: int) -> Timed:
@@ -120,19 +85,6 @@ async def admitted(at: Installation, plan: Plan) -> Timed:
     return watch
 
 
-async def delivered(at: Installation, plan: Plan) -> Timed:
-    """From deliveries that wait to the last one recorded, by all endpoints."""
-    goal = plan.events * len(at.endpoints)
-    count = Count(goal)
-    watch = Timed(goal)
-    watch.start()
-    async with _endpoints(at, CountedDeliveries(at.database, count)):
-        await count.done.wait()
-        watch.stop()
-    await _arrived(at, goal, unique=goal)
-    return watch
-
-
 async def whole(at: Installation, plan: Plan) -> Timed:
     """From a backlog in the outbox to the last delivery recorded, with everything at work at the same time."""
     count = Count(len(at.endpoints))
@@ -148,21 +100,6 @@ async def whole(at: Installation, plan: Plan) -> Timed:
             watch.stop()
     await _arrived(at, watch.count + len(at.endpoints), unique=watch.count + len(at.endpoints))
     return watch
-
-
-@dataclass(frozen=True, slots=True)
-class Latency:
-    """Seconds from an event's commit in the outbox to its receipt, sorted."""
-
-    seconds: list[float]
-
-    def at(self, share: float) -> float:
-        """The latency that this share of the events does not exceed."""
-        return self.seconds[max(0, round(share * len(self.seconds)) - 1)]
-
-    def as_json(self) -> dict[str, float]:
-        named = {"p50_ms": 0.5, "p95_ms": 0.95, "p99_ms": 0.99, "max_ms": 1.0}
-        return {"count": len(self.seconds), **{name: round(self.at(share) * 1e3, 2) for name, share in named.items()}}
 
 
 async def latency(at: Installation, plan: Plan) -> Latency:

@@ -1,6 +1,7 @@
 """The stand: embedded parts for the whole run, and for each measurement an installation of its own, empty.
 
-stand() -> installation(endpoints) -> one connection and its endpoints, leased, on a fresh database and fresh topics
+stand() -> ground(endpoints)        a fresh database with endpoints, for workers that are processes of their own
+        -> installation(endpoints)  the same, and fresh topics, everything leased to this process
 """
 
 import asyncio
@@ -15,12 +16,13 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
+from bench import processes
 from bench.erp import NAME
-from bench.sink import Sink, sink
+from bench.sink import HANG, Sink, sink
 from relay.app import kafka_access
 from relay.domain.connections import Connection, ConnectionId, CustomerId
 from relay.domain.endpoints import Endpoint, EndpointId
-from relay.domain.rotation import LiveSecret, written
+from relay.domain.signing import new_secret
 from relay.embedded import broker, postgres
 from relay.ports import Claimed
 from relay.runners import Opener
@@ -35,21 +37,80 @@ from relay.wire.kafka_publisher import Publisher
 from relay.wire.kafka_topics import ensure_topics
 
 CUSTOMER = CustomerId("bench")
+CONNECTION = ConnectionId("con_bench")
 LEASE = timedelta(hours=1)
 """Longer than any measurement: nothing is renewed meanwhile."""
 TEMPLATE = "bench_template"
+DEADLINE = timedelta(seconds=15)
+AT_A_TIME = 1000
+
+# Column by column of the first one, whatever columns there are: thousands of registrations would take too long.
+CLONES = """
+    INSERT INTO endpoints
+    SELECT (jsonb_populate_record(first, to_jsonb(row))).*
+    FROM endpoints AS first, unnest($2::text[], $3::text[], $4::text[], $5::bytea[]) AS row(id, name, url, sealed)
+    WHERE first.id = $1
+"""
+NUMBERS = "INSERT INTO endpoint_numbers (endpoint_id, last) SELECT id, 0 FROM endpoints ON CONFLICT DO NOTHING"
 
 
 @dataclass(frozen=True, slots=True)
 class Stand:
-    """What all measurements stand on."""
+    """What all measurements stand on. `postmaster` is PostgreSQL's first process."""
 
+    folder: Path
     postgres_url: str
+    postmaster: int
     access: KafkaAccess
     capabilities: Capabilities
     sink: Sink
     settings: Settings
-    vault: Vault = field(repr=False)
+    master_key: str = field(repr=False)
+
+    @property
+    def vault(self) -> Vault:
+        return Vault(Keyring.from_text(self.master_key))
+
+    def postgres_pids(self) -> list[int]:
+        """PostgreSQL's processes, as they are now."""
+        return processes.family(self.postmaster)
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """The endpoints of an installation: how many, and what they are like. `hanging`: so many never answer."""
+
+    count: int
+    at_once: int
+    tls: bool = False
+    hanging: int = 0
+    deadline: timedelta = DEADLINE
+
+    def id(self, number: int) -> EndpointId:
+        return EndpointId(f"end_{number:05}")
+
+    def url(self, receiver: Sink, number: int) -> str:
+        path = f"{HANG}/{number}" if self.hangs(number) else str(number)
+        return f"{receiver.tls_url if self.tls else receiver.url}{path}"
+
+    def hangs(self, number: int) -> bool:
+        """Spread evenly."""
+        return bool(self.hanging) and number % (self.count // self.hanging) == 0
+
+    @property
+    def healthy(self) -> list[int]:
+        return [number for number in range(self.count) if not self.hangs(number)]
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """A fresh database with a connection and endpoints. `name` is its own, and begins its topics' names."""
+
+    stand: Stand
+    name: str
+    url: str
+    database: Database
+    ends: Ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,43 +136,72 @@ async def stand(folder: Path) -> AsyncIterator[Stand]:
     settings = Settings.model_construct()
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(postgres(folder / "postgres"))
-        await _say(server, f"CREATE DATABASE {TEMPLATE}")
+        await say(server, f"CREATE DATABASE {TEMPLATE}")
         await asyncio.to_thread(migrate, _at(server, TEMPLATE))
         running = await stack.enter_async_context(broker(folder / "broker"))
         access = kafka_access(settings, running.bootstrap)
-        capabilities = await probe(access)
-        receiving = await stack.enter_async_context(sink())
-        key = base64.b64encode(os.urandom(32)).decode()
-        yield Stand(server, access, capabilities, receiving, settings, Vault(Keyring.from_text(f"bench:{key}")))
+        yield Stand(
+            folder=folder,
+            postgres_url=server,
+            postmaster=await _postmaster(server),
+            access=access,
+            capabilities=await probe(access),
+            sink=await stack.enter_async_context(sink(folder, new_secret(os.urandom(32)))),
+            settings=settings,
+            master_key=f"bench:{base64.b64encode(os.urandom(32)).decode()}",
+        )
 
 
 @asynccontextmanager
-async def installation(on: Stand, *, endpoints: int, at_once: int) -> AsyncIterator[Installation]:
-    """A fresh relay with so many endpoints, gone when the block ends."""
+async def ground(on: Stand, ends: Ends) -> AsyncIterator[Ground]:
+    """A fresh database, gone when the block ends."""
     name = f"bench_{os.urandom(6).hex()}"
-    await _say(on.postgres_url, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+    await say(on.postgres_url, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
     try:
-        async with AsyncExitStack() as stack:
-            url = _at(on.postgres_url, name)
-            database = await stack.enter_async_context(opened(url, connections=on.settings.database.connections))
-            topics = Topics(name)
-            await _make_topics(on, topics)
-            publisher = Publisher(on.access, on.capabilities, deadline=on.settings.kafka.timeout.total_seconds())
-            stack.push_async_callback(publisher.stop)
-            registry = Registry(database)
-            await _register(on, registry, endpoints, at_once)
-            yield Installation(
-                stand=on,
-                url=url,
-                database=database,
-                topics=topics,
-                publisher=publisher,
-                opener=Opener(on.vault, registry.customer_key),
-                connection=(await LeaseStore(database, "connections", LEASE).claim("bench", 1))[0],
-                endpoints=await LeaseStore(database, "endpoints", LEASE).claim("bench", endpoints),
-            )
+        url = _at(on.postgres_url, name)
+        async with opened(url, connections=on.settings.database.connections) as database:
+            at = Ground(on, name, url, database, ends)
+            await _register(at)
+            yield at
     finally:
-        await _say(on.postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+        await say(on.postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@asynccontextmanager
+async def installation(on: Stand, ends: Ends) -> AsyncIterator[Installation]:
+    """A fresh relay, everything in it leased to this process, gone when the block ends."""
+    async with ground(on, ends) as at, AsyncExitStack() as stack:
+        topics = Topics(at.name)
+        await _make_topics(on, topics)
+        publisher = Publisher(on.access, on.capabilities, deadline=on.settings.kafka.timeout.total_seconds())
+        stack.push_async_callback(publisher.stop)
+        yield Installation(
+            stand=on,
+            url=at.url,
+            database=at.database,
+            topics=topics,
+            publisher=publisher,
+            opener=Opener(on.vault, Registry(at.database).customer_key),
+            connection=(await LeaseStore(at.database, "connections", LEASE).claim("bench", 1))[0],
+            endpoints=await LeaseStore(at.database, "endpoints", LEASE).claim("bench", ends.count),
+        )
+
+
+async def say(url: str, statement: str) -> None:
+    """Say this to PostgreSQL, outside of any transaction."""
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+async def _postmaster(url: str) -> int:
+    connection = await asyncpg.connect(url)
+    try:
+        return processes.parent(await connection.fetchval("SELECT pg_backend_pid()"))
+    finally:
+        await connection.close()
 
 
 async def _make_topics(on: Stand, topics: Topics) -> None:
@@ -126,28 +216,28 @@ async def _make_topics(on: Stand, topics: Topics) -> None:
     )
 
 
-async def _register(on: Stand, registry: Registry, endpoints: int, at_once: int) -> None:
-    key = await registry.customer_key(CUSTOMER, on.vault.new_customer_key(CUSTOMER))
+async def _register(at: Ground) -> None:
+    registry, ends, receiver, vault = Registry(at.database), at.ends, at.stand.sink, at.stand.vault
+    key = await registry.customer_key(CUSTOMER, vault.new_customer_key(CUSTOMER))
 
     def sealed(subject: str, purpose: Purpose, secret: bytes) -> bytes:
-        return on.vault.seal(key, Place(CUSTOMER, subject, purpose), secret)
+        return vault.seal(key, Place(CUSTOMER, subject, purpose), secret)
 
-    subject = ConnectionId("con_bench")
-    credentials = sealed(subject, Purpose.CREDENTIALS, b"{}")
-    await registry.add_connection(Connection(subject, CUSTOMER, "erp", NAME, {}, sealed=credentials))
-    for number in range(endpoints):
-        end = EndpointId(f"end_{number:02}")
-        secret = sealed(end, Purpose.SIGNING_SECRET, written([LiveSecret(on.sink.secret)]))
-        url = f"{on.sink.url}{number}"
-        await registry.add_endpoint(Endpoint(end, CUSTOMER, f"hook{number}", url, at_once=at_once, sealed=secret))
-
-
-async def _say(url: str, statement: str) -> None:
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
+    credentials = sealed(CONNECTION, Purpose.CREDENTIALS, b"{}")
+    await registry.add_connection(Connection(CONNECTION, CUSTOMER, "erp", NAME, {}, sealed=credentials))
+    rows = [
+        (end, f"hook{number}", ends.url(receiver, number), sealed(end, Purpose.SIGNING_SECRET, secret))
+        for number in range(ends.count)
+        for end, secret in [(ends.id(number), receiver.secret.encode())]
+    ]
+    first, name, url, secret = rows[0]
+    await registry.add_endpoint(
+        Endpoint(first, CUSTOMER, name, url, at_once=ends.at_once, deadline=ends.deadline, sealed=secret)
+    )
+    async with at.database.session() as connection:
+        for start in range(1, len(rows), AT_A_TIME):
+            await connection.execute(CLONES, first, *map(list, zip(*rows[start : start + AT_A_TIME], strict=True)))
+        await connection.execute(NUMBERS)
 
 
 def _at(url: str, name: str) -> str:
