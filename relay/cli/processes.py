@@ -86,13 +86,14 @@ def _tell_where(settings: Settings, standing_on: "Parts", running: "Worker", *, 
     topics = Topics(settings.kafka.prefix)
     if as_json:
         told = {"kafka": standing_on.bootstrap, "changes": topics.changes, "state": topics.state}
-        told |= {"dead_letters": topics.dead_letters, "http": running.health}
+        told |= {"dead_letters": topics.dead_letters, "operations": topics.operations, "http": running.health}
         document({**told, "data": str(settings.data.expanduser().absolute())})
         return
     line(f"Kafka          {standing_on.bootstrap}")
     line(f"changes        {topics.changes}")
     line(f"state          {topics.state}")
     line(f"dead letters   {topics.dead_letters}")
+    line(f"notices        {topics.operations}")
     line(f"health         {running.health}/health/ready")
     line(f"metrics        {running.health}/metrics")
     line("connections    relay connections add CONNECTOR --customer CUSTOMER ... (see `relay connectors`)")
