@@ -8,8 +8,8 @@ is the flow's decision, how many deliveries are in memory that of lanes and wind
 """
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -18,7 +18,7 @@ import structlog
 from relay import metrics
 from relay.domain.connections import Lease
 from relay.domain.cursors import cursor_of
-from relay.domain.deliveries import Answer, Attempt, Delivery, Outcome, Wish
+from relay.domain.deliveries import Answer, Attempt, Delivery, DeliveryId, Outcome, Wish
 from relay.domain.endpoints import Endpoint, EndpointState, Health, Ordering
 from relay.domain.flow import BreakerState, Flow, Limits, signal
 from relay.domain.health import Verdict, judged
@@ -77,6 +77,12 @@ class Deliver:
         """Send nothing more; `run` ends when what is in flight is recorded."""
         self._stopping = True
         self._bell.set()
+
+    @asynccontextmanager
+    async def still(self) -> AsyncIterator[frozenset[DeliveryId]]:
+        """What is in memory; while the block runs, nothing is read from the store or recorded."""
+        async with self._turn:
+            yield self._lanes.ids
 
     async def run(self) -> None:
         """Deliver until stopped, or until the endpoint is disabled: by its own wish, or after days in failure.
@@ -245,7 +251,7 @@ class Deliver:
     def _turned(self, verdict: Verdict) -> None:
         self._health = verdict.health
         if verdict.notice:
-            log.warning(verdict.notice, endpoint=self.endpoint.id, problem=verdict.problem)
+            log.warning("endpoint.turned", endpoint=self.endpoint.id, notice=verdict.notice, problem=verdict.problem)
         if verdict.state is EndpointState.SUSPENDED:
             self._flow.suspend(self._now())
         elif verdict.state is EndpointState.DISABLED:

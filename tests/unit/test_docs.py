@@ -1,6 +1,7 @@
 """Documents say what the code does: generated ones are fresh, hand-written ones leave nothing out."""
 
 import ast
+import inspect
 import os
 import re
 import shutil
@@ -8,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from itertools import accumulate
 from pathlib import Path
 
@@ -27,13 +29,16 @@ from relay.docs.configuration import configuration_page
 from relay.docs.markdown import span_words
 from relay.docs.notices import sample_notice
 from relay.docs.pages import ROOT
+from relay.domain import flow
 from relay.domain.changes import ChangeKind
-from relay.domain.deliveries import Outcome
+from relay.domain.deliveries import Answer, Outcome
+from relay.domain.endpoints import DEFAULT_AT_ONCE, EndpointOptions, Ordering
 from relay.domain.errors import UserError
 from relay.domain.events import EVENT_TYPES
+from relay.domain.health import PROBED_FOR
 from relay.domain.messages import Reason
 from relay.domain.notices import NoticeType, notice_event
-from relay.domain.retry import SCHEDULE
+from relay.domain.retry import SCHEDULE, classify, refused
 from relay.domain.samples import sample_event
 from relay.domain.signing import new_secret, parse_secret, sign
 
@@ -144,6 +149,48 @@ def test_the_retry_table_is_the_schedule():
     assert line.split(" | ") == ["at once", *(span_words(wait) for wait in SCHEDULE[1:])]
     hours = [total.total_seconds() / 3600 for total in accumulate(SCHEDULE)]
     assert round(hours[-1]) == 52
+
+
+def test_the_table_of_answers_is_what_the_code_does():
+    section = page("webhooks.md").partition("## What an answer means")[2].partition("\n## ")[0]
+    rows = dict(re.findall(r"^\| (.+?) \| (.+?) \|$", section, re.MULTILINE))
+    words = {
+        "2xx": [200, 204, 299],
+        "408, 425, 429, 5xx but 501": [408, 425, 429, 500, 502, 503, 599],
+        "3xx, other 4xx": [300, 301, 307, 308, 400, 401, 403, 404, 409, 422, 499],
+        "410": [410],
+        "501": [501],
+    }
+    said = {"2xx": Outcome.DELIVERED, "410": Outcome.GONE, "501": Outcome.DEAD}
+    for row, statuses in words.items():
+        assert row in rows
+        for status in statuses:
+            assert classify(Answer(status=status)) is said.get(row, Outcome.RETRY)
+            assert refused(Answer(status=status)) == (row in {"3xx, other 4xx", "410"})
+    assert f"{EndpointOptions().refused_attempts} times in all" in rows["3xx, other 4xx"]
+
+
+def test_every_ordering_and_every_error_of_an_attempt_is_in_the_webhooks_page():
+    for each in Ordering:
+        assert f"| `{each}`" in page("webhooks.md")
+    source = inspect.getsource(Answer)
+    for word in re.findall(r'Closed vocabulary: "", (.*?)\.', source)[0].split(", "):
+        assert f"`{word}`" in page("webhooks.md")
+
+
+def test_numbers_of_flow_and_health_are_those_of_the_code():
+    text = " ".join(page("webhooks.md").split())
+    for number in (
+        f"{flow.START} at first",
+        f"at least {flow.FEWEST_ANSWERS} answers",
+        f"{flow.BAD_IN_A_ROW} in a row",
+        f"after {flow.FIRST_PROBE:g} s at first",
+        f"up to {flow.LONGEST_PROBE / 60:g} minutes",
+        f"`--at-once` ({DEFAULT_AT_ONCE})",
+        f"{EndpointOptions().disable_after // timedelta(hours=1)} hours (option `disable_after`)",
+        f"{PROBED_FOR.days} days later",
+    ):
+        assert number in text, number
 
 
 async def test_the_example_receiver_takes_what_relay_signs_and_nothing_else(tmp_path, monkeypatch):
