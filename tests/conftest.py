@@ -7,6 +7,7 @@ pytest_plugins = [
     "tests.fixtures.javascript",
     "tests.fixtures.line",
     "tests.fixtures.postgres",
+    "tests.fixtures.sockets",
     "tests.fixtures.store",
     "tests.fixtures.tryton",
 ]

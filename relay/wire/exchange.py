@@ -26,6 +26,8 @@ BODY_CAP = 64 * 1024
 """Bytes of an answer's body that are read before the connection is closed."""
 EXCERPT = 4 * 1024
 """Bytes of it that are kept of a webhook's answer."""
+MOST_CHUNKS = 2048
+"""Pieces of an answer's body that are read: each costs this process some work, however small it is."""
 LONGEST_DETAIL, LONGEST_LOCATION = 200, 512
 MOST_TRIED = 4
 """Addresses of a host that one attempt may try."""
@@ -120,9 +122,11 @@ class Reply:
         self.status, self.response = response.status, response
         if self.status in _REDIRECTS:
             self.location = _location(asked, self.header("location"))
-        size = 0
-        while size <= BODY_CAP and (chunk := await response.body_reader.read_chunk()) is not None:
-            size += len(chunk)
+        size = chunks = 0
+        while size <= BODY_CAP and chunks < MOST_CHUNKS:
+            if (chunk := await response.body_reader.read_chunk()) is None:
+                break
+            size, chunks = size + len(chunk), chunks + 1
             if (wanted := keep - len(self.body)) > 0:
                 self.body += chunk.to_bytes()[:wanted]
 

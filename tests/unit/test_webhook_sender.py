@@ -5,7 +5,6 @@ import gzip
 import ipaddress
 import socket
 import ssl
-import struct
 import threading
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import replace
@@ -27,50 +26,12 @@ from relay.domain.verification import Permission
 from relay.wire.exchange import BODY_CAP, EXCERPT, LONGEST_DETAIL, LONGEST_LOCATION
 from relay.wire.pinned import Dialling
 from relay.wire.webhook import WebhookSender, check_url
+from tests.fixtures.sockets import answering, closing_after, request_of, resetting_after
 
 HERE = Policy(allow_private=True)
 SECRET_QUERY = "?token=canary-in-the-query"
 HEADERS = {"content-type": "application/json", "webhook-id": "evt_1"}
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi"
-
-
-class Server:
-    """Runs `behave(reader, writer)` once per connection; a connection that breaks ends it."""
-
-    def __init__(self, behave):
-        self.behave = behave
-        self.connections = 0
-        self.ended = asyncio.Event()
-        self.tasks = set()
-
-    async def accept(self, reader, writer):
-        self.connections += 1
-        self.tasks.add(asyncio.current_task())
-        with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            await self.behave(reader, writer)
-        writer.transport.abort()
-        self.ended.set()
-
-    async def stop(self):
-        for task in self.tasks:
-            task.cancel()
-        await asyncio.gather(*self.tasks)
-
-
-@pytest.fixture
-async def serve():
-    async with AsyncExitStack() as stack:
-
-        async def start(behave, tls=None):
-            running = Server(behave)
-            server = await asyncio.start_server(running.accept, "127.0.0.1", 0, ssl=tls)
-            stack.push_async_callback(running.stop)
-            stack.callback(server.close)
-            scheme = "https" if tls else "http"
-            running.url = f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook{SECRET_QUERY}"
-            return running
-
-        yield start
 
 
 @asynccontextmanager
@@ -96,45 +57,6 @@ def unmeasured(answer):
     assert 0 <= answer.resolve_seconds <= (answer.answer_seconds or 60)
     assert (answer.status is None) == (answer.answer_seconds is None)
     return replace(answer, address="", resolve_seconds=0, answer_seconds=None)
-
-
-async def request_of(reader):
-    """The head of a request, and its body by Content-Length."""
-    head = await reader.readuntil(b"\r\n\r\n")
-    length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-    return head, await reader.readexactly(length)
-
-
-def answering(*parts):
-    async def behave(reader, writer):
-        while True:
-            await request_of(reader)
-            writer.writelines(parts)
-            await writer.drain()
-
-    return behave
-
-
-def closing_after(*parts):
-    async def behave(reader, writer):
-        await request_of(reader)
-        writer.writelines(parts)
-        await writer.drain()
-        writer.close()
-        await writer.wait_closed()
-
-    return behave
-
-
-def resetting_after(*parts):
-    async def behave(reader, writer):
-        await request_of(reader)
-        writer.writelines(parts)
-        await writer.drain()
-        linger_nothing = struct.pack("ii", 1, 0)
-        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger_nothing)
-
-    return behave
 
 
 def dripping(start):
