@@ -3,11 +3,15 @@
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 
 import asyncpg
+import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from relay.domain.connections import ConnectionState, Cursor, Polled
+from relay.domain.endpoints import EndpointOptions, EndpointState, Ordering
 from relay.domain.orders import PurchaseOrder
 from relay.ports import OutboxEntry
 from relay.store.outbox import MOST_BYTES
@@ -338,3 +342,89 @@ async def test_admission_wakes_the_endpoints_by_id(world, erp, database_url):
     said = [await asyncio.wait_for(heard.get(), 10) for _ in range(2)]
     await listener.close()
     assert sorted(",".join(said).split(",")) == sorted(hook.lease.subject for hook in hooks)
+
+
+async def told_of(world, erp, **orders):
+    """An order of each of these names with this total; the ids of their events."""
+    looks = [
+        observed(erp.subject, ORDER.model_copy(update={"remote_id": remote_id, "total": Decimal(total)}))
+        for remote_id, total in orders.items()
+    ]
+    snapshots, entries = zip(*looks, strict=True)
+    await world.orders.save_page(erp.lease, erp.subject, snapshots, entries, None)
+    return [each.event_id for each in entries]
+
+
+async def orders_for(world, endpoint):
+    return [remote_id for remote_id, _ in await world.waiting(endpoint.lease.subject)]
+
+
+async def test_an_endpoint_gets_the_events_that_its_condition_holds_for(world, erp, hook):
+    large = await world.endpoint("large", options=EndpointOptions(where="data.order.total > 1000"))
+    small = await world.endpoint(
+        "small", options=EndpointOptions(where="data.order.total < 1000"), event_types=("purchase_order.created",)
+    )
+    admitted = await world.admissions.admit(await told_of(world, erp, p1="1000.01", p2="999.99", p3="1000"))
+    assert (admitted.events, admitted.deliveries) == (3, 5)
+    assert await orders_for(world, hook) == ["p1", "p2", "p3"]
+    assert await orders_for(world, large) == ["p1"]
+    assert await orders_for(world, small) == ["p2"]
+
+
+async def test_a_condition_is_asked_of_each_event_of_a_long_batch(world, erp):
+    large = await world.endpoint(options=EndpointOptions(where="data.order.total >= 100"))
+    told = await told_of(world, erp, **{f"p{number}": str(number) for number in range(170)})
+    assert (await world.admissions.admit(told)).deliveries == 70
+    assert await orders_for(world, large) == [f"p{number}" for number in range(100, 170)]
+
+
+@pytest.mark.parametrize("where", ["data.order.gone > 1", "data.order.total ~ 1", "\x00"])
+async def test_a_condition_that_cannot_be_read_loses_nothing_and_is_told_of_once(world, erp, hook, where):
+    options = orjson.dumps({"where": where, "ordering": "of another version"}).decode()
+    await world.sql("UPDATE endpoints SET options = $1::text::json", options)
+    with capture_logs() as logs:
+        for _ in range(2):
+            assert (await world.admissions.admit(await world.tell(erp, "p1"))).deliveries == 1
+    (warning,) = [each for each in logs if each["event"] == "filter.ignored"]
+    assert warning["endpoint"] == hook.lease.subject
+    assert await world.waiting(hook.lease.subject) == [("p1", True), ("p1", False)]
+
+
+async def test_where_order_does_not_matter_everything_is_due_at_once(world, erp):
+    options = EndpointOptions(ordering=Ordering.UNORDERED)
+    hook = await world.endpoint(options=options)
+    told = [*await world.tell(erp, "p1"), *await world.tell(erp, "p1")]
+    await world.admissions.admit(told)
+    await world.admissions.admit(await world.tell(erp, "p1"))
+    assert [head.body for head in await world.heads(hook)] == [b"p1 1", b"p1 2", b"p1 3"]
+
+
+@pytest.mark.parametrize("state", set(EndpointState) - {EndpointState.ACTIVE})
+async def test_an_endpoint_that_is_sent_nothing_still_gets_its_deliveries(world, erp, hook, state):
+    await world.registry.set_endpoint(hook.lease.subject, state)
+    assert (await world.admissions.admit(await world.tell(erp, "p1"))).deliveries == 1
+
+
+async def test_deliveries_of_an_endpoint_are_numbered_from_1_without_a_gap(world, erp, hook):
+    other = await world.endpoint("other", event_types=("purchase_order.closed",))
+    for _ in range(3):
+        told = await world.tell(erp, "p1", "p2")
+        await world.admissions.admit([*told, *told])
+    assert await numbers(world, hook) == [1, 2, 3, 4, 5, 6]
+    assert await numbers(world, other) == []
+
+
+async def test_a_delivery_that_is_there_already_takes_no_number(world, erp, hook):
+    told = await world.tell(erp, "p1", "p2", "p3")
+    await world.admissions.admit(told[:1])
+    await world.sql("UPDATE admitted SET sequence = 0")
+    await world.admissions.admit(told)
+    assert await numbers(world, hook) == [1, 2, 3]
+
+
+async def numbers(world, endpoint):
+    """The numbers of an endpoint's deliveries, in the order of their events."""
+    rows = await world.sql(
+        "SELECT number FROM deliveries WHERE endpoint_id = $1 ORDER BY position", endpoint.lease.subject
+    )
+    return [row["number"] for row in rows]

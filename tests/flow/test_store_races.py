@@ -14,6 +14,7 @@ from relay.store.database import guard
 from tests.fixtures.store import NOW, attempt
 
 DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 ORDERS = [f"p{number}" for number in range(4)]
 
 
@@ -83,6 +84,49 @@ async def test_admission_during_recording_strands_no_delivery_and_keeps_every_or
         for each in deliveries:
             by_lane[each.lane].append(each.position)
         assert all(positions == sorted(positions) for positions in by_lane.values())
+    assert await deadlocks(world) == 0
+
+
+async def test_numbers_of_an_endpoint_have_no_gap_and_none_is_seen_before_those_below_it(world):
+    erp = await world.connection()
+    hooks = [await world.endpoint(f"h{number}") for number in range(2)]
+    batches = [await world.tell(erp, *(f"p{batch}-{number}" for number in range(10))) for batch in range(24)]
+    admitted = asyncio.Event()
+
+    async def admit(share):
+        for batch in share:
+            await world.admissions.admit(batch)
+
+    async def admit_all():
+        await gathered(*(admit(batches[first::6]) for first in range(6)))
+        admitted.set()
+
+    async def read(hook):
+        reads = 0
+        while not admitted.is_set() or not reads:
+            rows = await world.sql("SELECT number FROM deliveries WHERE endpoint_id = $1", hook.lease.subject)
+            assert sorted(row["number"] for row in rows) == list(range(1, len(rows) + 1))
+            reads += 1
+
+    async with asyncio.timeout(60):
+        await gathered(admit_all(), *(read(hook) for hook in hooks))
+    assert await world.one("SELECT count(*) FROM deliveries WHERE number > 240") == 0
+    assert await world.one("SELECT count(*) FROM deliveries") == 2 * 240
+    assert await deadlocks(world) == 0
+
+
+async def test_an_admission_that_waits_for_an_endpoint_that_is_removed_holds_nothing_that_this_needs(world):
+    erp, gone, kept = await world.connection(), await world.endpoint("gone"), await world.endpoint("kept")
+    told = await world.tell(erp, *ORDERS)
+    async with asyncio.timeout(30):
+        async with world.database.session() as person, person.transaction():
+            await person.execute("SELECT 1 FROM endpoints WHERE id = $1 FOR UPDATE", gone.lease.subject)
+            admission = asyncio.create_task(world.admissions.admit(told))
+            while not await world.one(WAITING):
+                continue
+            await person.execute("DELETE FROM endpoints WHERE id = $1", gone.lease.subject)
+        await admission
+    assert len(await world.waiting(kept.lease.subject)) == len(ORDERS)
     assert await deadlocks(world) == 0
 
 

@@ -2,10 +2,13 @@
 
 from collections import defaultdict
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.domain.admission import Subscription, Told, contiguous, delivery_id, wanted
+from relay.domain.admission import Subscription, Told, asked, contiguous, delivery_id, wanted
+from relay.domain.endpoints import Ordering
+from relay.domain.filters import parse
 
 
 def event(position, remote_id, sequence, *, kind="updated", connection="con_1", customer="acme"):
@@ -89,6 +92,41 @@ def test_deliveries_are_one_per_event_and_endpoint_that_wants_it_in_the_lane_of_
         ("end_2", 2, "con_1|a"),
     ]
     assert len({each.id for each in made}) == 3
+
+
+LARGE = parse("data.order.total > 1000")
+
+
+def test_a_condition_is_asked_of_the_body():
+    end = Subscription("end_1", "acme", where=LARGE)
+    bodies = {1: b'{"data": {"order": {"total": "1000.01"}}}', 2: b'{"data": {"order": {"total": "999"}}}'}
+    made = wanted([event(1, "a", 1), event(2, "b", 1)], [end], bodies)
+    assert [each.position for each in made] == [1]
+
+
+@pytest.mark.parametrize("bodies", [{}, {1: b"no JSON"}, {1: b"[]"}, {1: b""}])
+def test_an_event_whose_body_cannot_be_asked_is_delivered(bodies):
+    assert len(wanted([event(1, "a", 1)], [Subscription("end_1", "acme", where=LARGE)], bodies)) == 1
+
+
+def test_only_bodies_that_somebodys_condition_may_decide_on_are_asked_for():
+    events = [event(1, "a", 1), event(2, "a", 2, kind="closed"), event(3, "a", 3, customer="other")]
+    everything = Subscription("end_1", "acme")
+    large_and_closed = Subscription("end_2", "acme", frozenset({"purchase_order.closed"}), where=LARGE)
+    assert asked(events, [everything]) == []
+    assert asked(events, [everything, large_and_closed]) == [events[1]]
+
+
+def test_where_order_does_not_matter_every_delivery_has_a_lane_of_its_own():
+    made = wanted([event(1, "a", 1), event(2, "a", 2)], [Subscription("end_1", "acme", ordering=Ordering.UNORDERED)])
+    assert [each.lane for each in made] == [each.id for each in made]
+    assert len({each.lane for each in made}) == 2
+
+
+@pytest.mark.parametrize("ordering", set(Ordering) - {Ordering.UNORDERED})
+def test_in_every_other_ordering_the_lane_is_the_order(ordering):
+    (made,) = wanted([event(1, "a", 1)], [Subscription("end_1", "acme", ordering=ordering)])
+    assert made.lane == "con_1|a"
 
 
 def test_a_deliverys_id_is_derived():
