@@ -21,6 +21,7 @@ import pytest
 from relay.domain.deliveries import Answer, Attempt, Outcome
 from relay.domain.ed25519_keys import new_private_key, public_key
 from relay.domain.signing import new_secret, sign, signing_key
+from relay.domain.verification import challenge_body
 from relay.store.database import opened
 from tests.fixtures.store import NOW, World
 
@@ -513,6 +514,35 @@ def test_listen_takes_what_is_signed_and_refuses_the_rest(as_json):
         assert lines[1].strip() == "/total: 1.00 -> 2.00"
         assert "REFUSED  the header webhook-id is missing" in lines[2]
         assert lines[-1].startswith("received 3, refused 2, unverified 2, unique 1, duplicates 0, out of order 0")
+
+
+@pytest.mark.parametrize("as_json", [True, False], ids=["json", "text"])
+def test_listen_proves_that_it_wants_webhooks_and_shows_tests_as_tests(as_json):
+    secret, challenge = new_secret(os.urandom(32)), challenge_body("the text", datetime.now(UTC))
+    with begun("listen", "--port", "0", *(["--json"] if as_json else []), RELAY_LISTEN_SECRET=secret) as process:
+        url = re.search(r"http://\S+", process.stderr.readline())[0]
+        asks = urllib.request.Request(url, headers={"webhook-request-origin": "hub.example"}, method="OPTIONS")
+        with urllib.request.urlopen(asks, timeout=30) as answer:
+            assert answer.headers["webhook-allowed-origin"] == "hub.example"
+        request = urllib.request.Request(url, challenge, signed(secret, challenge))
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            assert answer.read().strip() == b"the text"
+        now = int(time.time())
+        headers = {"webhook-id": "test_1", "webhook-timestamp": str(now), "relay-test": "true"}
+        headers["webhook-signature"] = sign([signing_key(secret)], "test_1", now, BODY)
+        assert post(url, BODY, headers) == 204
+        code, out, _ = ended(process)
+    assert code == 0
+    lines = out.splitlines()
+    if as_json:
+        assert [orjson.loads(each)["kind"] for each in lines[:-1]] == ["handshake", "challenge", "test"]
+        totals = orjson.loads(lines[-1])["totals"]
+        assert (totals["received"], totals["tests"], totals["challenges"]) == (0, 1, 2)
+    else:
+        assert "handshake  hub.example asks whether webhooks are wanted here" in lines[0]
+        assert "challenge  answered" in lines[1]
+        assert "test  purchase_order.updated  order 000123  sequence 2" in lines[2]
+        assert lines[-1].endswith("tests 1, challenges 2")
 
 
 def test_listen_refuses_a_key_that_is_none_without_showing_it():
