@@ -162,8 +162,8 @@ def _gone(endpoint_id: str, forgotten: Forgotten) -> Response:
 
 def _written(endpoint_id: str, page: Page) -> bytes:
     ending = {"next": cursor_of(endpoint_id, page.until), "more": page.more, "last": page.last}
-    lines = b",\n".join(_line(endpoint_id, each) for each in page.events)
-    return b'{"events":[\n' + lines + b"\n]," + orjson.dumps(ending)[1:]
+    lines = b",".join(b"\n" + _line(endpoint_id, each) for each in page.events)
+    return b'{"events":[' + lines + b"\n]," + orjson.dumps(ending)[1:]
 
 
 def _line(endpoint_id: str, each: Logged) -> bytes:

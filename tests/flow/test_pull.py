@@ -119,6 +119,10 @@ async def test_a_reader_goes_on_where_it_stopped(pulling):
     assert numbers(await pulling.page(after=page["next"])) == [4]
 
 
+async def test_an_empty_page_has_no_lines_of_events(pulling):
+    assert (await pulling.get()).content.split(b"\n")[1:-1] == []
+
+
 async def test_an_empty_log_gives_a_cursor_that_misses_nothing(pulling):
     page = await pulling.page()
     assert page == {"events": [], "next": cursor_of(HOOK, 0), "more": False, "last": 0}
