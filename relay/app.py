@@ -40,6 +40,7 @@ from relay.store.notices import NoticeStore
 from relay.store.orders import OrderStore
 from relay.store.outbox import AdmitStore, OutboxStore
 from relay.store.registry import Registry
+from relay.store.replay import ReplayStore
 from relay.store.retention import RetentionStore
 from relay.streams import consuming
 from relay.vault.keyring import Keyring, ensure_master_key_file
@@ -301,6 +302,7 @@ def _wired(settings: Settings, wires: Wires, standing_on: Parts, health: str) ->
         egress(settings),
         Memory(settings.deliver.memory),
         settings.deliver.origin,
+        ReplayStore(wires.database),
     )
     owner = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
 

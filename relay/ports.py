@@ -11,10 +11,12 @@ from relay.domain.admission import Admitted
 from relay.domain.capabilities import Capabilities
 from relay.domain.connections import Connection, Cursor, Lease, Polled
 from relay.domain.deliveries import Answer, Attempt, Delivery, DeliveryId
+from relay.domain.endpoints import Endpoint
 from relay.domain.events import Snapshot
 from relay.domain.health import Verdict
 from relay.domain.messages import Message, Published
 from relay.domain.orders import PurchaseOrder
+from relay.domain.replays import Criteria, Match
 from relay.domain.verification import Permission
 
 if TYPE_CHECKING:
@@ -290,6 +292,51 @@ class Deliveries(Verifying, Protocol):
 
     async def supersede(self, lease: Lease, held: Collection[DeliveryId]) -> None:
         """Leave out what a newer event of its order has made old, in lanes whose refused head is due and not held."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayLook:
+    """The replay to go on with: what it goes by, how far it came, and the next events by position.
+
+    `waiting` of its deliveries are in line already; of a `cancelled` one they are to be taken back.
+    """
+
+    id: str
+    criteria: Criteria
+    per_second: float
+    reached: int
+    until: int
+    waiting: int
+    cancelled: bool
+    matches: tuple[Match, ...]
+    more: bool
+    """Whether others follow the matches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bite:
+    """How many deliveries were put in line again, and whether those were the last."""
+
+    put: int
+    ended: bool
+
+
+class Replays(Protocol):
+    """Replays of an endpoint. Every write names a lease and raises LeaseLost without it."""
+
+    async def look(self, endpoint: Endpoint, most_waiting: int) -> ReplayLook | None:
+        """What there is to do; None: nothing. Of what waits, `most_waiting` are counted at most."""
+        ...
+
+    async def bite(
+        self, lease: Lease, endpoint: Endpoint, look: ReplayLook, held: Collection[DeliveryId], most: int
+    ) -> Bite:
+        """Put about `most` of what was seen in line, except in lanes of which the runner holds something."""
+        ...
+
+    async def take_back(self, lease: Lease, replay_id: str, held: Collection[DeliveryId]) -> int:
+        """What a cancelled replay put in line and was not sent becomes what it was; how many."""
         ...
 
 

@@ -36,12 +36,14 @@ from relay.ports import (
     Orders,
     Outbox,
     Publishing,
+    Replays,
     Sending,
 )
 from relay.stages.deliver import MOST_BYTES, Deliver
 from relay.stages.poll import Patience, Poll
 from relay.stages.publish import Destinations, Publish
 from relay.stages.reconcile import Doubt, Reconcile
+from relay.stages.replay import Replay
 from relay.stages.verify import Verify
 from relay.vault.vault import Place, Purpose, Vault
 from relay.wire.erp import polite_client
@@ -224,6 +226,8 @@ class EndpointParts:
     memory: Memory = field(default_factory=lambda: Memory(MOST_BYTES))
     origin: str = ORIGIN
     """What we are called in handshakes."""
+    replays: Replays | None = None
+    """None: nothing is ever sent again."""
     clock: Clock = utc_now
     dice: Dice = random.random
 
@@ -280,9 +284,20 @@ class EndpointRunner:
                     parts.dice,
                     parts.memory,
                 )
-                await self._deliver.run()
+                await self._delivering(self._deliver, verified)
         finally:
             await sender.close()
+
+    async def _delivering(self, deliver: Deliver, endpoint: Endpoint) -> None:
+        """Deliver, and put in line again what a replay asks for."""
+        if self.parts.replays is None:
+            await deliver.run()
+            return
+        replay = Replay(endpoint, self.claimed.lease, self.parts.replays, deliver.still, deliver.ring)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(replay.run())
+            await deliver.run()
+            replay.stop()
 
     async def _verified(
         self, endpoint: Endpoint, keys: list[SigningKey | TimedKey], sender: WebhookSender

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from relay.domain.connections import ConnectionState
 from relay.domain.deliveries import DeliveryState
-from relay.domain.endpoints import EndpointOptions, EndpointState, Verification
+from relay.domain.endpoints import EndpointState, Verification
 from relay.store.explain import ConnectionFacts, DeliveryFacts, EndpointFacts, EventFacts, OrderFacts, SnapshotFacts
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
@@ -133,7 +133,7 @@ def _none(facts: EventFacts, endpoint: EndpointFacts, connection_id: str) -> Sai
         return Said(NOT_WANTED, f"not wanted: it takes only {', '.join(endpoint.event_types)}")
     if endpoint.created_at > facts.created_at:
         return Said(NOT_WANTED, "not sent: the endpoint was added later; `relay replay start` sends older events")
-    if where := EndpointOptions.model_validate(endpoint.options).where:
+    if where := endpoint.options.get("where"):
         return Said(NOT_WANTED, f"not wanted: its condition does not hold: {where}")
     return Said(NOT_WANTED, "not wanted when the event came: the endpoint's filters have changed since")
 
@@ -170,8 +170,7 @@ def _head(head: DeliveryFacts, endpoint: EndpointFacts, now: datetime) -> Said:
 
 
 def _unproved(endpoint: EndpointFacts) -> bool:
-    asked = EndpointOptions.model_validate(endpoint.options).verification
-    return asked is not Verification.NONE and endpoint.verified_at is None
+    return endpoint.verified_at is None and endpoint.options.get("verification", Verification.NONE) != Verification.NONE
 
 
 def _answer(found: DeliveryFacts) -> str:

@@ -1,0 +1,229 @@
+"""Replays of one endpoint, for its runner: events put in line again.
+
+    look (reads only) -> bite: whole orders into their lanes, the first of each lane due, all or nothing
+
+Only the head of a lane is due (ADR 0005). Where an older event comes before the head that was, it becomes the head, and
+the other waits behind it: the runner guarantees that it holds neither.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from relay.domain.admission import NewDelivery, Subscription, Told, asked, wanted
+from relay.domain.conditions import Condition
+from relay.domain.connections import Lease
+from relay.domain.deliveries import DeliveryId
+from relay.domain.endpoints import Endpoint
+from relay.domain.errors import UserError
+from relay.domain.filters import parse
+from relay.domain.replays import Criteria, Match, ReplayState, chosen
+from relay.ports import Bite, ReplayLook
+from relay.store.database import Database, guard
+from relay.store.outbox import LOCK_NUMBERS
+
+if TYPE_CHECKING:
+    import asyncpg
+    from asyncpg.pool import PoolConnectionProxy
+
+LOOK_AHEAD = 1000
+"""Events looked at for one bite: those of orders that are being sent now are passed over."""
+
+# $1 endpoint, $2 its customer, $3 end, then the criteria, then the endpoint's own filters for what it never had.
+MATCHING = """
+    outbox AS o LEFT JOIN deliveries AS d ON d.endpoint_id = $1 AND d.position = o.position
+    WHERE o.customer_id = $2 AND o.stream = 'changes' AND o.state = 'relayed' AND o.position <= $3
+      AND ($4::timestamptz IS NULL OR o.occurred_at >= $4) AND ($5::timestamptz IS NULL OR o.occurred_at < $5)
+      AND ($6::text IS NULL OR o.remote_id = $6) AND (cardinality($7::text[]) = 0 OR o.type = ANY($7))
+      AND ($8::text IS NULL OR o.connection_id = $8) AND coalesce(d.state, 'never') = ANY($9::text[])
+      AND (d.id IS NOT NULL OR ((cardinality($10::text[]) = 0 OR o.type = ANY($10))
+                                AND (cardinality($11::text[]) = 0 OR o.connection_id = ANY($11))))
+"""
+# What was cancelled and still waits comes first, then the oldest that runs.
+NEXT = """
+    SELECT * FROM (
+        SELECT r.id, r.state, r.criteria, r.per_second, r.reached, r.until, r.created_at,
+               (SELECT count(*) FROM (SELECT 1 FROM deliveries AS d WHERE d.replay_id = r.id AND d.state = 'waiting'
+                                      LIMIT $2) AS in_line) AS waiting
+        FROM replays AS r WHERE r.endpoint_id = $1 AND r.state IN ('running', 'cancelled')
+    ) AS found WHERE state = 'running' OR waiting > 0 ORDER BY state, created_at LIMIT 1
+"""
+LOOK = f"""
+    SELECT o.position, o.connection_id, o.remote_id, coalesce(d.lane, o.connection_id || '|' || o.remote_id) AS lane
+    FROM {MATCHING} AND d.replay_id IS DISTINCT FROM $12 AND o.position > $13 ORDER BY o.position LIMIT $14
+"""  # noqa: S608 - constants
+LANES = "SELECT DISTINCT lane FROM deliveries WHERE id = ANY($1::text[])"
+LOCK_REPLAY = "SELECT 1 FROM replays WHERE id = $1 AND state = 'running' FOR UPDATE"
+# Locked against being forgotten, before any delivery is: whoever forgets locks in the same order.
+ROWS = f"""
+    SELECT o.position, o.event_id, o.customer_id, o.connection_id, o.remote_id, o.sequence, o.type, d.id AS delivery_id
+    FROM {MATCHING} AND d.replay_id IS DISTINCT FROM $12 AND o.position > $13
+      AND (o.connection_id, o.remote_id) IN (SELECT * FROM unnest($14::text[], $15::text[]))
+    ORDER BY o.position FOR KEY SHARE OF o
+"""  # noqa: S608 - constants
+BODIES = "SELECT position, body FROM outbox WHERE position = ANY($1::bigint[])"
+AGAIN = """
+    UPDATE deliveries SET state = 'waiting', replayed_from = state, replay_id = $2, attempts = 0, due_at = NULL,
+        done_at = NULL
+    WHERE id = ANY($1::text[]) AND state <> 'waiting' RETURNING lane
+"""
+ADD = """
+    WITH reached AS (
+        UPDATE endpoint_numbers SET last = last + cardinality($2::text[]) WHERE endpoint_id = $1
+        RETURNING last - cardinality($2::text[]) AS last
+    )
+    INSERT INTO deliveries (id, endpoint_id, position, lane, number, replay_id)
+    SELECT new.id, $1, new.position, new.lane, reached.last + row_number() OVER (ORDER BY new.position), $5
+    FROM unnest($2::text[], $3::bigint[], $4::text[]) AS new(id, position, lane), reached RETURNING lane
+"""
+# While the numbers are locked nothing is admitted, and while the lease is, nothing recorded: the lanes stand still.
+HEADS = """
+    UPDATE deliveries AS d SET due_at = CASE WHEN d.position = head.position THEN now() END
+    FROM (SELECT lane, min(position) AS position FROM deliveries
+          WHERE endpoint_id = $1 AND lane = ANY($2::text[]) AND state = 'waiting' GROUP BY lane) AS head
+    WHERE d.endpoint_id = $1 AND d.lane = head.lane AND d.state = 'waiting'
+      AND (d.due_at IS NULL) = (d.position = head.position)
+"""
+MOVE = """
+    UPDATE replays SET reached = $2, done = done + $3, state = CASE WHEN $4 THEN 'done' ELSE state END,
+        ended_at = CASE WHEN $4 THEN now() END
+    WHERE id = $1
+"""
+BACK = """
+    UPDATE deliveries AS d
+    SET state = coalesce(d.replayed_from, 'dead'), due_at = NULL, done_at = now(),
+        last_error = CASE WHEN d.replayed_from IS NULL THEN 'cancelled' ELSE d.last_error END
+    WHERE d.replay_id = $1 AND d.state = 'waiting' AND d.lane <> ALL($2::text[]) RETURNING d.lane
+"""
+
+
+class ReplayStore:
+    """Replays of an endpoint. Every write names a lease and raises LeaseLost without it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def look(self, endpoint: Endpoint, most_waiting: int) -> ReplayLook | None:
+        """What there is to do; None: nothing. Of what waits, `most_waiting` are counted at most."""
+        async with self._database.session() as connection:
+            row = await connection.fetchrow(NEXT, endpoint.id, most_waiting)
+            if row is None:
+                return None
+            cancelled = row["state"] == ReplayState.CANCELLED
+            matches: list[Match] = []
+            if not cancelled and row["waiting"] < most_waiting:
+                values = values_of(endpoint, Criteria.model_validate(row["criteria"]), row["until"])
+                rows = await connection.fetch(LOOK, *values, row["id"], row["reached"], LOOK_AHEAD)
+                matches = [
+                    Match(each["position"], (each["connection_id"], each["remote_id"]), each["lane"]) for each in rows
+                ]
+        return ReplayLook(
+            id=row["id"],
+            criteria=Criteria.model_validate(row["criteria"]),
+            per_second=row["per_second"],
+            reached=row["reached"],
+            until=row["until"],
+            waiting=row["waiting"],
+            cancelled=cancelled,
+            matches=tuple(matches),
+            more=len(matches) == LOOK_AHEAD,
+        )
+
+    async def bite(
+        self, lease: Lease, endpoint: Endpoint, look: ReplayLook, held: Collection[DeliveryId], most: int
+    ) -> Bite:
+        """Put about `most` of what was seen in line, except in lanes of which the runner holds something."""
+
+        async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> Bite:
+            await guard(connection, "endpoints", lease)
+            if await connection.fetchval(LOCK_REPLAY, look.id) is None:
+                return Bite(0, ended=False)
+            busy = {row["lane"] for row in await connection.fetch(LANES, list(held))}
+            pick = chosen(look.matches, busy=busy, most=most, more=look.more, until=look.until)
+            put = 0
+            if pick.orders:
+                refs = sorted(pick.orders)
+                values = values_of(endpoint, look.criteria, look.until)
+                columns = [each for each, _ in refs], [each for _, each in refs]
+                await connection.execute(LOCK_NUMBERS, [endpoint.id])
+                rows = await connection.fetch(ROWS, *values, look.id, look.reached, *columns)
+                put = await _put(connection, endpoint, look.id, rows)
+            await connection.execute(MOVE, look.id, pick.reached, put, pick.all)
+            return Bite(put, ended=pick.all)
+
+        return await self._database.transact(work)
+
+    async def take_back(self, lease: Lease, replay_id: str, held: Collection[DeliveryId]) -> int:
+        """What a cancelled replay put in line and was not sent becomes what it was; how many.
+
+        Where the runner holds something of the lane it is left for the next time.
+        """
+
+        async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> int:
+            await guard(connection, "endpoints", lease)
+            await connection.execute(LOCK_NUMBERS, [lease.subject])
+            busy = [row["lane"] for row in await connection.fetch(LANES, list(held))]
+            lanes = [row["lane"] for row in await connection.fetch(BACK, replay_id, busy)]
+            await connection.execute(HEADS, lease.subject, list(set(lanes)))
+            return len(lanes)
+
+        return await self._database.transact(work)
+
+
+async def _put(
+    connection: "PoolConnectionProxy[asyncpg.Record]",
+    endpoint: Endpoint,
+    replay_id: str,
+    rows: "Sequence[asyncpg.Record]",
+) -> int:
+    again = [row["delivery_id"] for row in rows if row["delivery_id"] is not None]
+    new = await _new(connection, endpoint, (row for row in rows if row["delivery_id"] is None))
+    put = await connection.fetch(AGAIN, again, replay_id)
+    if new:
+        columns = [each.id for each in new], [each.position for each in new], [each.lane for each in new]
+        put += await connection.fetch(ADD, endpoint.id, *columns, replay_id)
+    await connection.execute(HEADS, endpoint.id, list({row["lane"] for row in put}))
+    return len(put)
+
+
+async def _new(
+    connection: "PoolConnectionProxy[asyncpg.Record]", endpoint: Endpoint, rows: "Iterable[asyncpg.Record]"
+) -> list[NewDelivery]:
+    """Deliveries of events that the endpoint never had and wants today."""
+    told = [Told(**{name: row[name] for name in Told.__slots__}) for row in rows]
+    options = endpoint.options
+    subscription = Subscription(
+        endpoint.id,
+        endpoint.customer_id,
+        frozenset(endpoint.event_types),
+        frozenset(endpoint.connections),
+        _condition(options.where),
+        options.ordering,
+    )
+    curious = [each.position for each in asked(told, [subscription])]
+    bodies = {row["position"]: row["body"] for row in await connection.fetch(BODIES, curious)} if curious else {}
+    return wanted(told, [subscription], bodies)
+
+
+def _condition(text: str) -> Condition | None:
+    """One that this version cannot read is as none: too much can be passed over."""
+    with suppress(UserError):
+        return parse(text) if text else None
+    return None
+
+
+def values_of(endpoint: Endpoint, criteria: Criteria, until: int) -> tuple[object, ...]:
+    """The values that MATCHING asks for."""
+    return (
+        endpoint.id,
+        endpoint.customer_id,
+        until,
+        criteria.since,
+        criteria.until,
+        criteria.order,
+        list(criteria.event_types),
+        criteria.connection,
+        list(criteria.statuses),
+        list(endpoint.event_types),
+        list(endpoint.connections),
+    )
