@@ -123,6 +123,7 @@ def connection_of(row: Any) -> Connection:
 def endpoint_of(row: Any) -> Endpoint:
     """A row of `endpoints` as a value."""
     options = EndpointOptions.model_validate(row["options"])
+    verified = row["proof"] == proof(options.verification, row["url"])
     return Endpoint(
         id=EndpointId(row["id"]),
         customer_id=row["customer_id"],
@@ -135,8 +136,8 @@ def endpoint_of(row: Any) -> Endpoint:
         deadline=row["deadline"],
         options=options,
         health=Health(row["failing_since"], row["noticed"], row["suspended_at"]),
-        verified=row["proof"] == proof(options.verification, row["url"]),
-        allowed_per_minute=row["allowed_per_minute"],
+        verified=verified,
+        allowed_per_minute=row["allowed_per_minute"] if verified else None,
         access=row["access"],
         sealed=row["sealed"],
     )

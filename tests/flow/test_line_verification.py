@@ -67,7 +67,7 @@ async def test_deliveries_wait_until_the_receiver_proves_itself_and_then_come_in
         assert await worker.stop() == 0
 
 
-async def test_the_rate_that_a_receiver_allows_is_its_limit(line):
+async def test_the_rate_that_a_receiver_allows_is_its_limit_and_another_url_is_asked_anew(line):
     options = proving(Verification.CLOUDEVENTS, per_second=1000)
     async with simulated_protheus(Options()) as erp, line.receiver(options=options) as hook:
         hook.allowed_rate = "60"
@@ -77,4 +77,10 @@ async def test_the_rate_that_a_receiver_allows_is_its_limit(line):
         await eventually(lambda: worker.said("endpoint.verified"), "a verified endpoint")
         assert worker.said("endpoint.verified")[0]["per_minute"] == 60
         assert (await line.registry.endpoint("hook")).subject.allowed_per_minute == 60
+
+        hook.allowed_rate = "*"
+        await line.control.change_endpoint("hook", url=f"{hook.url}other", allow_http=True)
+        await eventually(lambda: hook.tally.challenges == 2, "a handshake for the other URL")
+        await eventually(lambda: len(worker.said("endpoint.verified")) == 2, "the other URL verified")
+        assert (await line.registry.endpoint("hook")).subject.allowed_per_minute is None
         assert await worker.stop() == 0

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from relay.domain.advice import advice
 from relay.domain.deliveries import Answer
 from relay.domain.endpoints import EndpointOptions, Verification
+from relay.domain.events import EVENT_TYPES
+from relay.domain.samples import trial_event
 from relay.domain.verification import (
     LONGEST_WAIT,
     Permission,
@@ -191,3 +193,15 @@ def test_there_is_nothing_to_advise_about_success(status):
 def test_every_other_answer_is_explained(answer, says):
     assert advice(answer).startswith(says)
     assert answer.detail in advice(answer)
+
+
+@pytest.mark.parametrize("event_type", EVENT_TYPES)
+def test_a_sample_for_a_test_names_its_own_id_and_the_endpoints_customer(event_type):
+    message_id, event = trial_event(event_type, "globex", "0a1b", NOW)
+    assert (message_id, event.data.event_id, event.type, event.timestamp) == (
+        "test_0a1b",
+        "test_0a1b",
+        event_type,
+        NOW,
+    )
+    assert event.data.customer_id == event.data.order.customer_id == "globex"
