@@ -4,6 +4,7 @@ from hypothesis import HealthCheck, settings
 
 pytest_plugins = [
     "tests.fixtures.apache_kafka",
+    "tests.fixtures.engine",
     "tests.fixtures.javascript",
     "tests.fixtures.line",
     "tests.fixtures.postgres",

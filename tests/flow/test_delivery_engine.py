@@ -4,142 +4,19 @@ import asyncio
 import os
 import time
 from collections import Counter, defaultdict
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from relay.demo.receiver import receiver
-from relay.domain.egress import Policy
 from relay.domain.endpoints import EndpointOptions, EndpointState, Ordering
-from relay.domain.rotation import LiveSecret, written
-from relay.domain.signing import new_secret, parse_secret
-from relay.ports import Claimed
-from relay.runners import EndpointParts, EndpointRunner, Opener
-from relay.vault.keyring import Keyring
-from relay.vault.vault import Place, Purpose, Vault
-
-VAULT = Vault(Keyring(current="k1", keys={"k1": b"1" * 32}))
-KEY = VAULT.new_customer_key("acme")
-PATIENCE = 60
-AT_ONCE = (timedelta(0), timedelta(0), timedelta(0))
-"""A schedule whose waits are the shortest that there are: a second."""
+from relay.domain.signing import new_secret
+from tests.fixtures.engine import AT_ONCE, PATIENCE, raw, statuses, text, until
 
 pytestmark = pytest.mark.timeout(120)
 
 
-def text(each):
-    return each.body.decode()
-
-
-class Engine:
-    """Endpoints of one world with their runners and receivers."""
-
-    def __init__(self, world):
-        self.world = world
-        self.erp = None
-
-    async def tell(self, *remote_ids):
-        """The next event of each of these orders, admitted."""
-        self.erp = self.erp or await self.world.connection()
-        await self.world.admissions.admit(await self.world.tell(self.erp, *remote_ids))
-
-    async def endpoint(self, url, secret, name="hook", **values) -> Claimed:
-        claimed = await self.world.endpoint(name, url=url, **values)
-        place = Place("acme", claimed.lease.subject, Purpose.SIGNING_SECRET)
-        sealed = VAULT.seal(KEY, place, written([LiveSecret(secret)]))
-        return replace(claimed, subject=replace(claimed.subject, sealed=sealed))
-
-    @asynccontextmanager
-    async def receiving(self, answer, name="hook", **values):
-        """A receiver that answers so, and its endpoint."""
-        secret = new_secret(os.urandom(32))
-        async with receiver([parse_secret(secret)], answer=answer) as running:
-            yield running, await self.endpoint(running.url, secret, name, **values)
-
-    @asynccontextmanager
-    async def running(self, *claimed):
-        """The runners of endpoints, stopped at the end of the block."""
-        runners = [EndpointRunner(each, self._parts()) for each in claimed]
-        tasks = [asyncio.create_task(each.run()) for each in runners]
-        try:
-            yield runners
-        finally:
-            for each in runners:
-                each.stop()
-            ended = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), PATIENCE)
-            assert not [each for each in ended if each], ended
-
-    def _parts(self):
-        async def key(_customer):
-            return KEY
-
-        return EndpointParts(
-            Opener(VAULT, key), self.world.deliveries, timedelta(seconds=2), egress=Policy(allow_private=True)
-        )
-
-    async def states(self, name="hook"):
-        rows = await self.world.sql(
-            "SELECT o.body, d.state FROM deliveries AS d JOIN outbox AS o USING (position)"
-            " WHERE endpoint_id LIKE '%' || $1 ORDER BY position",
-            name,
-        )
-        return {row["body"].decode(): row["state"] for row in rows}
-
-    async def settled(self, name="hook"):
-        """Wait until nothing waits; the states."""
-        async with asyncio.timeout(PATIENCE):
-            while "waiting" in (states := await self.states(name)).values():  # noqa: ASYNC110 - it watches a database
-                await asyncio.sleep(0.02)
-        return states
-
-
-@pytest.fixture
-async def engine(world):
-    return Engine(world)
-
-
-async def until(true):
-    async with asyncio.timeout(PATIENCE):
-        while not true():  # noqa: ASYNC110 - it watches sockets, which ring no bell
-            await asyncio.sleep(0.01)
-
-
-def statuses(*some, after=204):
-    """Each event is answered in turn by `some`, then by `after`."""
-    tries = Counter()
-
-    def answer(each):
-        tries[text(each)] += 1
-        return some[tries[text(each)] - 1] if tries[text(each)] <= len(some) else after
-
-    return answer
-
-
 # Isolation
-
-
-@asynccontextmanager
-async def raw(speak):
-    """A receiver on a bare socket that does whatever `speak(reader, writer)` does."""
-    tasks = set()
-
-    async def handle(reader, writer):
-        tasks.add(asyncio.current_task())
-        try:
-            await speak(reader, writer)
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(handle, "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-    finally:
-        server.close()
-        for each in tasks:
-            each.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def hangs(reader, _writer):
