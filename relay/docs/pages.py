@@ -12,7 +12,9 @@ from relay.docs.configuration import configuration_page
 from relay.docs.events import events_part
 from relay.docs.mapping import mapping_part
 from relay.docs.notices import notices_part
-from relay.docs.schemas import asyncapi, change_event_schema, notice_schema, purchase_order_schema
+from relay.docs.openapi import openapi
+from relay.docs.schemas import asyncapi, change_event_schema, notice_schema, purchase_order_schema, thin_event_schema
+from relay.docs.thin import thin_part
 from relay.domain.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -29,8 +31,10 @@ def generated(root: Path) -> dict[Path, str]:
         docs / "schemas" / "change-event.v1.json": _json(change_event_schema()),
         docs / "schemas" / "notice.v1.json": _json(notice_schema()),
         docs / "schemas" / "purchase-order.v1.json": _json(purchase_order_schema()),
+        docs / "schemas" / "thin-event.v1.json": _json(thin_event_schema()),
         docs / "asyncapi.json": _json(asyncapi()),
-        events: _placed(events, {"events": events_part(), "notices": notices_part()}),
+        docs / "openapi.json": _json(openapi()),
+        events: _placed(events, {"events": events_part(), "thin": thin_part(), "notices": notices_part()}),
     }
     for kind in CONNECTORS.values():
         page = docs / "connectors" / f"{kind.name}.md"

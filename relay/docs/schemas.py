@@ -7,6 +7,7 @@ from pydantic import BaseModel
 from relay.domain.events import ChangeEvent
 from relay.domain.notices import NoticeEvent
 from relay.domain.orders import OrderDocument
+from relay.domain.payload import ThinEvent
 from relay.streams import documented
 from relay.wire.kafka import Topics
 
@@ -17,6 +18,11 @@ PREFIX = "relay"
 def change_event_schema() -> dict[str, Any]:
     """The body of a change event, on the topic and in webhooks."""
     return _schema(ChangeEvent, "change-event.v1", "Change event")
+
+
+def thin_event_schema() -> dict[str, Any]:
+    """The body of a thin webhook."""
+    return _schema(ThinEvent, "thin-event.v1", "Thin change event")
 
 
 def purchase_order_schema() -> dict[str, Any]:

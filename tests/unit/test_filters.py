@@ -1,5 +1,6 @@
 """Filters: what is written is what holds, what cannot be meant is refused with its place; nothing else is raised."""
 
+import re
 import time
 from decimal import Decimal
 
@@ -9,7 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from relay.control.given import where_given
-from relay.domain.comparisons import number
+from relay.docs.pages import ROOT
+from relay.domain.comparisons import SIGNS, number
 from relay.domain.conditions import RESERVED
 from relay.domain.errors import UserError
 from relay.domain.event_fields import COMPARED, EVENT, Kind
@@ -443,3 +445,39 @@ def test_the_slowest_filter_takes_time_in_proportion_to_the_event():
     few = min(seconds(200) for _ in range(3))
     many = min(seconds(2000) for _ in range(3))
     assert many < 40 * few
+
+
+# The page
+
+
+CONDITIONS = (ROOT / "docs" / "webhooks.md").read_text().partition("### Conditions")[2].partition("\n## ")[0]
+EXAMPLES = re.findall(r"^\| [^|`]+ \| `(.+)` \|$", CONDITIONS, re.MULTILINE)
+
+
+def test_the_page_has_its_examples():
+    assert len(EXAMPLES) >= 10
+
+
+@pytest.mark.parametrize("text", EXAMPLES)
+def test_every_example_of_the_page_can_be_used(text):
+    assert isinstance(parse(text), Condition)
+
+
+@pytest.mark.parametrize("sign", [*SIGNS, "in", "not in", "exists", "changed", "any", "all", "not", "and", "or"])
+def test_every_word_of_the_language_is_on_the_page(sign):
+    assert re.search(rf"^\| .*`{re.escape(sign)}[`( ]", CONDITIONS, re.MULTILINE)
+
+
+def test_the_page_shows_the_error_that_comes_and_names_the_limits():
+    with pytest.raises(UserError) as refused:
+        where_given("data.order.totl > 1000")
+    assert f"```\n{refused.value}\n```" in CONDITIONS
+    assert f"{LONGEST:,} characters, {MOST_VALUES} fields and values, and {DEEPEST} levels" in CONDITIONS
+
+
+@pytest.mark.parametrize(
+    "text", ["any(data.order.lines, any(schedules, quantity > 10))", 'data.order.custom_fields["C7 X"] == 1']
+)
+def test_what_the_page_says_beside_its_examples_can_be_used(text):
+    assert text.partition(" ==")[0].removeprefix("data.order.") in CONDITIONS
+    assert isinstance(parse(text), Condition)

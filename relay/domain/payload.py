@@ -1,0 +1,73 @@
+"""Payload: what the body of a webhook holds: the whole event, or only what names it.
+
+    fat   the event's frozen bytes, the same as on the topic; above 1 MiB thin instead
+    thin  type, timestamp, data: ids, kinds, and the places that changed, without values
+
+The same event always gives the same bytes: an attempt that is made again is signed over what it was signed over before.
+"""
+
+from typing import Any, Literal
+
+import orjson
+from pydantic import AwareDatetime, Field
+
+from relay.domain.changes import ChangeKind
+from relay.domain.endpoints import Payload
+from relay.domain.orders import Text, Value
+
+LARGEST_FAT = 1024 * 1024
+"""Bytes. Most receivers take no more by default; a body that they refuse would be tried in vain, and given up."""
+MOST_PATHS = 100
+LONGEST_PATH = 500
+"""Characters: custom fields may have names of any length."""
+
+
+class ThinData(Value):
+    """What names one change of one purchase order. The names are those of the whole event."""
+
+    payload: Literal["thin"] = Field(description="Tells it from the whole event, which has `order` and `changes`.")
+    event_id: Text
+    customer_id: Text
+    connection_id: Text
+    connector: Text
+    order_id: Text
+    remote_id: Text
+    number: Text | None = None
+    sequence: int = Field(ge=1, description="Number of this event among the order's events, without gaps from 1.")
+    kinds: tuple[ChangeKind, ...] = Field(description="Every kind of change in the event, sorted.")
+    paths: tuple[str, ...] = Field(
+        max_length=MOST_PATHS,
+        description="Where the order changed, as in `changes[].path`; none on its first event. "
+        f"The first {MOST_PATHS}, and none of more than {LONGEST_PATH} characters.",
+    )
+    path_count: int = Field(ge=0, description="How many places changed.")
+    before_hash: Text | None = None
+    after_hash: Text = Field(description="Of the order after the change, as in the whole event.")
+    occurred_at: AwareDatetime | None = None
+    observed_at: AwareDatetime
+
+
+class ThinEvent(Value):
+    """The body of a thin webhook."""
+
+    type: Text
+    timestamp: AwareDatetime
+    data: ThinData
+
+
+_COPIED = tuple(name for name in ThinData.model_fields if name not in {"payload", "paths", "path_count"})
+
+
+def shaped(body: bytes, payload: Payload) -> bytes:
+    """The body of a webhook for the event with this `body`: itself when the whole is wanted and fits."""
+    if payload is Payload.FAT and len(body) <= LARGEST_FAT:
+        return body
+    event = orjson.loads(body)
+    return orjson.dumps({"type": event["type"], "timestamp": event["timestamp"], "data": _thin(event["data"])})
+
+
+def _thin(data: dict[str, Any]) -> dict[str, Any]:
+    paths = [change["path"] for change in data["changes"]]
+    short = [path for path in paths if len(path) <= LONGEST_PATH]
+    named = {name: data[name] for name in _COPIED}
+    return {"payload": "thin", **named, "paths": short[:MOST_PATHS], "path_count": len(paths)}
