@@ -25,7 +25,7 @@ from relay.domain.errors import RelayError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run and report; 1 when a part does not start or something was lost."""
+    """Run and report; 1 when a part does not start or a scenario has failed."""
     plan, out = parsed(arguments, names=tuple(each.name for each in SCENARIOS))
     console = Console()
     if not processes.there():
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     path = _written(said, out)
     console.print(report.table(said))
     console.print(f"{said['seconds']:.0f} s; every figure is in {path}")
-    return 0
+    return 1 if any(each["failed"] for each in said["measured"]) else 0
 
 
 def _run(plan: Plan, folder: Path, console: Console) -> dict[str, Any]:

@@ -97,8 +97,7 @@ async def release(at: Ground) -> None:
 
 async def drained(at: Ground, crew: Crew, goal: int, *, within: float) -> Spent:
     """Release, and wait until all are recorded; then see how they came."""
-    whose = {"cpu": crew.pids, "postgres": at.stand.postgres_pids(), "receiver": [at.stand.sink.process.pid]}
-    spent = Spent(goal, whose)
+    spent = Spent(goal, crew.whose())
     await release(at)
     spent.start()
     await recorded(at, crew, goal, within=within)

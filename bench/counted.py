@@ -6,11 +6,9 @@ from collections.abc import Sequence
 
 from relay.domain.admission import Admitted
 from relay.domain.connections import Connection, Cursor, Lease
-from relay.domain.deliveries import Attempt, Delivery, Outcome
 from relay.domain.events import Snapshot
 from relay.ports import OutboxEntry
 from relay.store.database import Database
-from relay.store.deliveries import DeliveryStore
 from relay.store.orders import OrderStore
 from relay.store.outbox import AdmitStore
 
@@ -27,11 +25,6 @@ class Count:
         if self._sum >= self.goal:
             self.done.set()
 
-    def again(self, goal: int) -> None:
-        """Count from zero to another goal."""
-        self.goal, self._sum = goal, 0
-        self.done.clear()
-
 
 class CountedAdmissions(AdmitStore):
     """Admission that counts events, and knows when its first batch came."""
@@ -46,19 +39,6 @@ class CountedAdmissions(AdmitStore):
         admitted = await super().admit(event_ids)
         self._count.add(admitted.events)
         return admitted
-
-
-class CountedDeliveries(DeliveryStore):
-    """Deliveries that count the recorded ones."""
-
-    def __init__(self, database: Database, count: Count) -> None:
-        super().__init__(database)
-        self._count = count
-
-    async def record(self, lease: Lease, attempts: Sequence[Attempt]) -> tuple[Delivery, ...]:
-        promoted = await super().record(lease, attempts)
-        self._count.add(sum(each.outcome is Outcome.DELIVERED for each in attempts))
-        return promoted
 
 
 class TimedOrders(OrderStore):

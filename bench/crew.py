@@ -35,6 +35,11 @@ class Crew:
     def pids(self) -> list[int]:
         return [each.pid for each in self.processes]
 
+    def whose(self) -> dict[str, list[int]]:
+        """Whose CPU is measured: the workers', and that of those who serve them."""
+        on = self.at.stand
+        return {"cpu": self.pids, "postgres": on.postgres_pids(), "receiver": [on.sink.process.pid]}
+
     def resident(self) -> int:
         """Bytes of memory, of all together."""
         return processes.resident(self.pids)

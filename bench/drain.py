@@ -31,8 +31,7 @@ async def drain(on: Stand, plan: Plan) -> AsyncIterator[Measured]:
 
 
 async def _watched(at: Ground, workers: Crew, goal: int, seconds: float) -> tuple[Figures, list[Figures]]:
-    whose = {"cpu": workers.pids, "postgres": at.stand.postgres_pids(), "receiver": [at.stand.sink.process.pid]}
-    spent, samples = Spent(goal, whose), [_sample(0.0, 0, workers)]
+    spent, samples = Spent(goal, workers.whose()), [_sample(0.0, 0, workers)]
     await release(at)
     spent.start()
     began, done = time.monotonic(), 0

@@ -37,7 +37,7 @@ async def _looked_at(at: Ground, workers: Crew, plan: Plan, began: float) -> Fig
     before = workers.resident()
     spent = await drained(at, workers, await lay(at, Backlog("w", 1, 1)), within=DRAIN_WITHIN)
     await asyncio.sleep(SETTLE)
-    watch = Spent(1, {"cpu": workers.pids, "postgres": at.stand.postgres_pids()})
+    watch = Spent(1, workers.whose())
     first = await _transactions(at)
     watch.start()
     await asyncio.sleep(plan.idle_seconds)

@@ -19,6 +19,8 @@ class Measured:
     figures: Figures
     bare: Figures = field(default_factory=dict)
     samples: list[Figures] = field(default_factory=list)
+    failed: str = ""
+    """Why there are no figures."""
 
     @property
     def ratios(self) -> Figures:

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from statistics import median
 from typing import Any
 
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.table import Table
 
 from bench.measured import Figures, Measured
@@ -51,11 +51,12 @@ def medians(some: Sequence[Figures]) -> Figures:
 def table(report: dict[str, Any]) -> Group:
     """The report for people."""
     every = report["measured"]
-    parts = [_rates([each for each in every if "per_second" in each["median"]], report)]
+    parts: list[RenderableType] = [_rates([each for each in every if "per_second" in each["median"]], report)]
     if late := [each for each in every if "p50_ms" in each["median"]]:
         parts.append(_plain("From commit to receipt, ms", late, ("p50_ms", "p95_ms", "p99_ms", "max_ms")))
     if idle := [each for each in every if "kb_per_endpoint" in each["median"]]:
         parts.append(_plain("Endpoints without work", idle, tuple(idle[0]["median"])))
+    parts += [f"[red]{each['name']}: {each['failed']}[/red]" for each in every if each["failed"]]
     parts += [_sampled(each) for each in every if each["samples"]]
     return Group(*parts)
 
@@ -77,6 +78,7 @@ def _summed(name: str, some: Sequence[Measured]) -> dict[str, Any]:
         "bare": medians([each.bare for each in some]),
         "rounds": [{"figures": each.figures, "bare": each.bare, "ratio": each.ratios} for each in some],
         "samples": some[0].samples,
+        "failed": "; ".join(each.failed for each in some if each.failed),
     }
 
 

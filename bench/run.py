@@ -7,6 +7,7 @@ from bench.measured import Measured
 from bench.plan import Plan
 from bench.scenarios import chosen
 from bench.stand import Stand
+from bench.trouble import Lost
 
 Tell: TypeAlias = Callable[[str], None]
 
@@ -20,6 +21,11 @@ async def measured(on: Stand, plan: Plan, tell: Tell) -> list[list[Measured]]:
             if scenario.once and number > 1:
                 continue
             tell(f"round {number} of {plan.rounds}: {scenario.name}")
-            async for each in scenario.run(on, plan):
-                rounds[-1].append(each)
+            try:
+                async for each in scenario.run(on, plan):
+                    rounds[-1].append(each)
+            except Lost as lost:
+                # Told in the report: the other scenarios are not its fault.
+                await on.sink.taken()
+                rounds[-1].append(Measured(f"{scenario.name}.failed", scenario.says, {}, failed=str(lost)))
     return rounds

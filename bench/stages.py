@@ -2,38 +2,37 @@
 
     fill (outbox) -> publish (topic) -> admit (deliveries), and all at once: whole, latency
 
-Runners, stages, stores and consumer are the worker's own; only its leases are not renewed here, and its runners are
-started by hand.
+Polling and publishing are the worker's own runners and stages, started by hand in this process, as is the consumer when
+admission is measured by itself. For the whole line a real worker admits and delivers.
 """
 
 import asyncio
+import os
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from faststream.kafka import KafkaBroker
 
-from bench.clock import Timed, timed
-from bench.counted import Count, CountedAdmissions, CountedDeliveries, TimedOrders
+from bench.backlog import arrived, recorded
+from bench.clock import Spent, Timed, timed
+from bench.counted import Count, CountedAdmissions, TimedOrders
+from bench.crew import Crew, crew
 from bench.erp import Memory, Source, history, kind, never, once, order, paced
 from bench.latency import Latency
 from bench.plan import Plan
 from bench.stand import Installation
 from bench.trouble import Lost
-from relay.domain.egress import Policy
-from relay.ports import Admissions, Deliveries
-from relay.runners import ConnectionParts, ConnectionRunner, EndpointParts, EndpointRunner, utc_now
+from relay.ports import Admissions
+from relay.runners import ConnectionParts, ConnectionRunner, utc_now
 from relay.stages.admit import Admit
 from relay.stages.poll import Patience, Poll
 from relay.stages.publish import Destinations, Publish
 from relay.stages.reconcile import Doubt
-from relay.store.database import listen
 from relay.store.orders import OrderStore
 from relay.store.outbox import AdmitStore, OutboxStore
 from relay.streams import consuming
 
-HERE = Policy(allow_private=True)
-"""The receivers are on this machine."""
 PATIENCE = 120.0
 """Seconds that any one measurement may take before the bench gives up."""
 
@@ -85,54 +84,39 @@ async def admitted(at: Installation, plan: Plan) -> Timed:
     return watch
 
 
-async def whole(at: Installation, plan: Plan) -> Timed:
+async def whole(at: Installation, plan: Plan) -> Spent:
     """From a backlog in the outbox to the last delivery recorded, with everything at work at the same time."""
-    count = Count(len(at.endpoints))
-    watch = Timed(plan.events * len(at.endpoints))
-    async with _line(at, count):
-        async with _connection(at, once(iter([order(plan.orders)])), OrderStore(at.database)):
-            await count.done.wait()  # the consumer has joined, all clients are connected
+    async with crew(at.ground, 1) as worker:
+        await _warm(at, plan, worker)
         await filled(at, plan)
-        count.again(watch.count)
-        watch.start()
+        spent = Spent(plan.events, {**worker.whose(), "publisher": [os.getpid()]})
+        spent.start()
         async with _connection(at, never, OrderStore(at.database)):
-            await count.done.wait()
-            watch.stop()
-    await _arrived(at, watch.count + len(at.endpoints), unique=watch.count + len(at.endpoints))
-    return watch
+            await recorded(at.ground, worker, plan.events, within=PATIENCE)
+            spent.stop()
+    spent.again = await arrived(at.ground, plan.events)
+    return spent
 
 
 async def latency(at: Installation, plan: Plan) -> Latency:
     """From commit to receipt, at a steady rate; each event is a page and a transaction of its own."""
     events = round(plan.rate * plan.seconds)
-    count = Count(1)
     orders = TimedOrders(at.database)
-    async with _line(at, count):
-        async with _connection(at, once(iter([order(plan.orders)])), OrderStore(at.database)):
-            await count.done.wait()
-        count.again(events)
+    async with crew(at.ground, 1) as worker:
+        await _warm(at, plan, worker)
         async with _connection(at, paced(history(plan.orders, events), plan.rate), orders, page=1):
-            await count.done.wait()
+            await recorded(at.ground, worker, events, within=PATIENCE)
     times = (await at.stand.sink.taken()).times
     if missing := orders.committed.keys() - times.keys():
         raise Lost(f"{len(missing)} of {events} events did not arrive")
     return Latency(sorted(times[event] - committed for event, committed in orders.committed.items()))
 
 
-async def _arrived(at: Installation, requests: int, *, unique: int) -> None:
-    taken = await at.stand.sink.taken()
-    if (taken.requests, taken.unique, taken.unverified, taken.out_of_order) != (requests, unique, 0, 0):
-        raise Lost(
-            f"{requests} requests for {unique} deliveries were to arrive, verified and in order; there came "
-            f"{taken.requests} for {taken.unique}, {taken.unverified} unverified, {taken.out_of_order} out of order"
-        )
-
-
-@asynccontextmanager
-async def _line(at: Installation, count: Count) -> AsyncIterator[None]:
-    """Consumer and endpoint runners, as long as the block runs."""
-    async with _consumer(at, AdmitStore(at.database)), _endpoints(at, CountedDeliveries(at.database, count)):
-        yield
+async def _warm(at: Installation, plan: Plan, worker: Crew) -> None:
+    """One event through everything: the consumer has joined, all clients are connected."""
+    async with _connection(at, once(iter([order(plan.orders)])), OrderStore(at.database)):
+        await recorded(at.ground, worker, 1, within=PATIENCE)
+    await arrived(at.ground, 1)
 
 
 @asynccontextmanager
@@ -146,25 +130,6 @@ async def _consumer(at: Installation, store: Admissions) -> AsyncIterator[KafkaB
         yield consumer
     finally:
         await consumer.stop()
-
-
-@asynccontextmanager
-async def _endpoints(at: Installation, deliveries: Deliveries) -> AsyncIterator[None]:
-    """Endpoint runners and the line that wakes them; a runner that dies ends the block."""
-    parts = EndpointParts(at.opener, deliveries, at.stand.settings.deliver.connect, HERE)
-    runners = {each.lease.subject: EndpointRunner(each, parts) for each in at.endpoints}
-
-    def ring(subjects: str) -> None:
-        for subject in subjects.split(",") if subjects else runners:
-            runners[subject].ring()
-
-    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as tasks:
-        listening = tasks.create_task(listen(at.url, {"relay_deliveries": ring}))
-        for each in runners.values():
-            tasks.create_task(each.run())
-        yield
-        listening.cancel()
-        _stop(list(runners.values()))
 
 
 @asynccontextmanager
@@ -188,11 +153,6 @@ async def _connection(at: Installation, source: Source, orders: OrderStore, page
         tasks.create_task(runner.run())
         yield
         runner.stop()
-
-
-def _stop(runners: Sequence[EndpointRunner]) -> None:
-    for each in runners:
-        each.stop()
 
 
 def _outbox(at: Installation) -> OutboxStore:

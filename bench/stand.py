@@ -1,7 +1,7 @@
 """The stand: embedded parts for the whole run, and for each measurement an installation of its own, empty.
 
 stand() -> ground(endpoints)        a fresh database with endpoints, for workers that are processes of their own
-        -> installation(endpoints)  the same, and fresh topics, everything leased to this process
+        -> installation(endpoints)  the same, with topics, its connection leased to this process
 """
 
 import asyncio
@@ -22,6 +22,7 @@ from bench.sink import HANG, Sink, sink
 from relay.app import kafka_access
 from relay.domain.connections import Connection, ConnectionId, CustomerId
 from relay.domain.endpoints import Endpoint, EndpointId
+from relay.domain.rotation import LiveSecret, written
 from relay.domain.signing import new_secret
 from relay.embedded import broker, postgres
 from relay.ports import Claimed
@@ -115,16 +116,21 @@ class Ground:
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """One empty relay: its database and topics, a connection and endpoints under lease."""
+    """One empty relay: its database and topics, and a connection that is leased to this process."""
 
-    stand: Stand
-    url: str
-    database: Database
+    ground: Ground
     topics: Topics
     publisher: Publisher
     opener: Opener
     connection: Claimed
-    endpoints: list[Claimed]
+
+    @property
+    def stand(self) -> Stand:
+        return self.ground.stand
+
+    @property
+    def database(self) -> Database:
+        return self.ground.database
 
 
 @asynccontextmanager
@@ -169,21 +175,18 @@ async def ground(on: Stand, ends: Ends) -> AsyncIterator[Ground]:
 
 @asynccontextmanager
 async def installation(on: Stand, ends: Ends) -> AsyncIterator[Installation]:
-    """A fresh relay, everything in it leased to this process, gone when the block ends."""
+    """A fresh relay, its connection leased to this process, gone when the block ends."""
     async with ground(on, ends) as at, AsyncExitStack() as stack:
         topics = Topics(at.name)
         await _make_topics(on, topics)
         publisher = Publisher(on.access, on.capabilities, deadline=on.settings.kafka.timeout.total_seconds())
         stack.push_async_callback(publisher.stop)
         yield Installation(
-            stand=on,
-            url=at.url,
-            database=at.database,
+            ground=at,
             topics=topics,
             publisher=publisher,
             opener=Opener(on.vault, Registry(at.database).customer_key),
             connection=(await LeaseStore(at.database, "connections", LEASE).claim("bench", 1))[0],
-            endpoints=await LeaseStore(at.database, "endpoints", LEASE).claim("bench", ends.count),
         )
 
 
@@ -228,7 +231,7 @@ async def _register(at: Ground) -> None:
     rows = [
         (end, f"hook{number}", ends.url(receiver, number), sealed(end, Purpose.SIGNING_SECRET, secret))
         for number in range(ends.count)
-        for end, secret in [(ends.id(number), receiver.secret.encode())]
+        for end, secret in [(ends.id(number), written([LiveSecret(receiver.secret)]))]
     ]
     first, name, url, secret = rows[0]
     await registry.add_endpoint(
