@@ -8,9 +8,9 @@ from relay.domain.admission import Admitted
 from relay.domain.connections import Connection, Cursor, Lease
 from relay.domain.events import Snapshot
 from relay.ports import OutboxEntry
+from relay.store.admission import AdmitStore
 from relay.store.database import Database
 from relay.store.orders import OrderStore
-from relay.store.outbox import AdmitStore
 
 
 class Count:

@@ -29,8 +29,9 @@ from relay.stages.admit import Admit
 from relay.stages.poll import Patience, Poll
 from relay.stages.publish import Destinations, Publish
 from relay.stages.reconcile import Doubt
+from relay.store.admission import AdmitStore
 from relay.store.orders import OrderStore
-from relay.store.outbox import AdmitStore, OutboxStore
+from relay.store.outbox import OutboxStore
 from relay.streams import consuming
 
 PATIENCE = 120.0

@@ -32,13 +32,14 @@ from relay.stages.notify import Notify
 from relay.stages.poll import Patience
 from relay.stages.publish import Destinations
 from relay.stages.reconcile import Doubt
+from relay.store.admission import AdmitStore
 from relay.store.database import Database, listen, migrate, opened
 from relay.store.deliveries import DeliveryStore
 from relay.store.leases import LeaseStore
 from relay.store.log import LogStore
 from relay.store.notices import NoticeStore
 from relay.store.orders import OrderStore
-from relay.store.outbox import AdmitStore, OutboxStore
+from relay.store.outbox import OutboxStore
 from relay.store.registry import Registry
 from relay.store.replay import ReplayStore
 from relay.store.retention import RetentionStore

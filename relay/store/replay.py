@@ -19,8 +19,8 @@ from relay.domain.errors import UserError
 from relay.domain.filters import parse
 from relay.domain.replays import Criteria, Match, ReplayState, chosen
 from relay.ports import Bite, ReplayLook
+from relay.store.admission import LOCK_NUMBERS
 from relay.store.database import Database, guard
-from relay.store.outbox import LOCK_NUMBERS
 
 if TYPE_CHECKING:
     import asyncpg

@@ -2,7 +2,7 @@
 
 import pytest
 
-from relay.store import deliveries, leases, orders, outbox
+from relay.store import admission, deliveries, leases, orders, outbox
 from tests.fixtures.store import TTL
 
 ROWS = """
@@ -40,13 +40,13 @@ HOT = [
     (deliveries.BLOCKED, ("end_1", ["dlv_1"]), "deliveries_heads"),
     (outbox.TO_PUBLISH, ("con_1", TTL, 500, 1_000_000), "outbox_pending"),
     (outbox.TO_PUBLISH, ("con_1", TTL, 500, 1_000_000), "outbox_published"),
-    (outbox.TOLD, (["evt_1", "evt_2"],), "outbox_event_id_key"),
+    (admission.TOLD, (["evt_1", "evt_2"],), "outbox_event_id_key"),
     (outbox.LOCK_OUTBOX, ([1, 2, 3],), "outbox_pkey"),
     (outbox.PUBLISHED, ([1, 2, 3],), "outbox_pkey"),
-    (outbox.RELAYED, ([1, 2, 3],), "outbox_pkey"),
-    (outbox.LOCK_ADMITTED, (["con_1"], ["p1"]), "admitted_pkey"),
-    (outbox.SAVE_ADMITTED, (["con_1"], ["p1"], [2]), "admitted_pkey"),
-    (outbox.ADD_DELIVERIES, (["d"], ["end_1"], [1], ["con|p1"]), "deliveries_lane"),
+    (admission.RELAYED, ([1, 2, 3],), "outbox_pkey"),
+    (admission.LOCK_ADMITTED, (["con_1"], ["p1"]), "admitted_pkey"),
+    (admission.SAVE_ADMITTED, (["con_1"], ["p1"], [2]), "admitted_pkey"),
+    (admission.ADD_DELIVERIES, (["d"], ["end_1"], [1], ["con|p1"]), "deliveries_lane"),
     (orders.SNAPSHOTS, ("con_1", ["p1", "p2"]), "snapshots_pkey"),
     (
         leases.CLAIM.format(table="connections", worked_on=leases.WORKED_ON["connections"]),
