@@ -20,6 +20,7 @@ from relay.domain.deliveries import Answer
 from relay.domain.egress import Policy
 from relay.domain.endpoints import Endpoint, Verification
 from relay.domain.events import EVENT_PREFIX, EVENT_TYPES
+from relay.domain.payload import shaped
 from relay.domain.samples import trial_event
 from relay.domain.signing import SigningKey, TimedKey, signed_headers
 from relay.domain.verification import REQUEST_ORIGIN
@@ -94,7 +95,7 @@ class EndpointTesting:
     ) -> TypeTested:
         now = datetime.now(UTC)
         message_id, event = trial_event(event_type, subject.customer_id, secrets.token_hex(12), now)
-        body = event.model_dump_json().encode()
+        body = shaped(event.model_dump_json().encode(), subject.options.payload)
         headers = {**signed_headers(keys, message_id, int(now.timestamp()), body), TEST: "true"}
         if subject.options.verification is Verification.CLOUDEVENTS:
             headers[REQUEST_ORIGIN] = self.origin

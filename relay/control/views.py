@@ -108,6 +108,10 @@ class EndpointView(View):
     at_once: int
     deadline: timedelta
     options: EndpointOptions
+    verified: bool
+    """It has proved what `options.verification` asks for, if anything."""
+    allowed_per_minute: int | None
+    """The most webhooks that the receiver wants, as its handshake said."""
     failing_since: datetime | None
     """The first failed attempt after the last delivered one."""
     suspended_at: datetime | None
@@ -129,6 +133,8 @@ class EndpointView(View):
             at_once=subject.at_once,
             deadline=subject.deadline,
             options=subject.options,
+            verified=subject.verified,
+            allowed_per_minute=subject.allowed_per_minute,
             failing_since=subject.health.failing_since,
             suspended_at=subject.health.suspended_at,
             problem=seen.problem,
@@ -194,6 +200,12 @@ class AttemptView(View):
     error: str
     detail: str
     excerpt: str
+    address: str
+    """The address that was called, or the proxy's name; empty when it did not come to that."""
+    resolve_seconds: float
+    """Until the address was known."""
+    answer_seconds: float | None
+    """Until the status was known, from the start; None: it never was."""
 
 
 class DeliveryView(View):

@@ -184,7 +184,7 @@ def test_an_endpoint_is_added_with_its_secret_shown_once(installed):
     assert (endpoint["url"], endpoint["deadline"], endpoint["at_once"]) == (
         "https://93.184.215.14/hook?***",
         "PT5S",
-        16,
+        64,
     )
     assert told.json["notices"] == ["acme has no connections yet: nothing will be sent before one is added"]
     shown = installed("endpoints", "show", "hook", "--json")

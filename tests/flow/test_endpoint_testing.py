@@ -111,6 +111,16 @@ def test_an_endpoint_that_wants_everything_gets_every_sample_and_nothing_is_reco
     assert set(installed("endpoints", "show", "hook", "--json").json["counts"].values()) == {0}
 
 
+def test_a_sample_is_as_thin_as_what_the_endpoint_gets(installed, running):
+    with running(receiver([])) as (here, at):
+        keys = add(installed, here.url, "--set", "payload=thin")
+        at(lambda: here.trust(keys))
+        assert installed("endpoints", "test", "hook").code == 0
+        [webhook] = received(here, at)
+    data = orjson.loads(webhook.body)["data"]
+    assert (data["payload"], data["event_id"], "order" in data) == ("thin", webhook.event_id, False)
+
+
 def test_a_refused_signature_is_explained_and_one_refusal_is_enough_to_fail(installed, running):
     def answer(each):
         return 204 if each.type == "purchase_order.created" else 422
