@@ -35,7 +35,11 @@ def problem(
 def documented(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
     """What FastAPI is told of the refusals of a path."""
     described = {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}
-    return {int(each): {"description": each.phrase, "content": described} for each in statuses}
+    answers: dict[int | str, dict[str, Any]] = {
+        int(each): {"description": each.phrase, "content": described} for each in statuses
+    }
+    # Without a default FastAPI would add an answer of its own, which is never sent.
+    return {**answers, "default": {"description": "Refused", "content": described}}
 
 
 def answer_with_problems(app: FastAPI) -> None:

@@ -41,7 +41,7 @@ _NOBODY = bytes(32)
 
 Token = Annotated[
     HTTPAuthorizationCredentials | None,
-    Depends(HTTPBearer(auto_error=False, scheme_name="pull token", description="`relay endpoints pull-token`")),
+    Depends(HTTPBearer(auto_error=False, scheme_name="pull_token", description="`relay endpoints pull-token`")),
 ]
 
 
