@@ -13,6 +13,8 @@ _ERRORS: Mapping[str, str] = MappingProxyType(
         "timeout": "no answer in time: answer first and work later, or raise the endpoint's deadline",
         "reset": "the connection was closed before the answer was whole: look into the receiver's log, and its proxy's",
         "protocol": "what answers does not speak HTTP: check the port, and https against http",
+        "auth": "the token server gives no token: check its URL, the client's id and secret, and whether it runs",
+        "proxy": "the forward proxy cannot be used: check RELAY_EGRESS__PROXY, its login and what it allows",
         "policy": "this address may not be called: use a public one, or allow it with RELAY_EGRESS__ALLOW",
     }
 )

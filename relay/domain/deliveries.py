@@ -66,7 +66,8 @@ class Answer:
 
     status: int | None = None
     error: str = ""
-    """Closed vocabulary: "", resolve, refused, tls, timeout, reset, protocol, policy."""
+    """Closed vocabulary: "", resolve, refused, tls, timeout, reset, protocol, policy; and two that are not the
+    receiver's doing: auth (the token server gives no token) and proxy (the forward proxy cannot be used)."""
     detail: str = ""
     """A short text for people; never a secret."""
     excerpt: bytes = b""

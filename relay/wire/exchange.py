@@ -18,6 +18,7 @@ from pyreqwest.exceptions import ClientClosedError, NetworkError, RequestError, 
 from pyreqwest.http import Url
 from pyreqwest.response import Response
 
+from relay.domain.access import Access
 from relay.domain.deliveries import Answer, Wish
 from relay.domain.retry import parse_retry_after
 from relay.wire.pinned import Dialling, PinnedClients
@@ -46,9 +47,9 @@ _BROKE_OFF = "end of file before message length reached"
 class Caller:
     """One URL's clients; of an answer's body at most `keep` bytes are kept."""
 
-    def __init__(self, url: str, dialling: Dialling, *, keep: int = EXCERPT) -> None:
+    def __init__(self, url: str, dialling: Dialling, access: Access, *, keep: int = EXCERPT) -> None:
         self._url, self._keep = Url(url), keep
-        self._clients = PinnedClients(self._url, dialling, USER_AGENT)
+        self._clients = PinnedClients(self._url, dialling, access, USER_AGENT)
 
     async def call(self, method: str, headers: Mapping[str, str], body: bytes, *, ends: float) -> "Reply":
         """Send, once, until `ends` on the loop's clock. Redirects are not followed and nothing is decompressed.
@@ -112,6 +113,7 @@ class Reply:
     status_at: float | None = None
     """On the loop's clock."""
     location: str = ""
+    retry_after: float | None = None
     body: bytearray = field(default_factory=bytearray)
     unconnected: bool = False
     """No connection was made: another address may do."""
@@ -120,6 +122,8 @@ class Reply:
     async def read(self, response: Response, asked: Url, keep: int) -> None:
         """Take the status, and the body up to the cap, of which `keep` bytes are kept."""
         self.status, self.response = response.status, response
+        if waiting := self.header("retry-after"):
+            self.retry_after = parse_retry_after(waiting, datetime.now(UTC))
         if self.status in _REDIRECTS:
             self.location = _location(asked, self.header("location"))
         size = chunks = 0
@@ -143,13 +147,12 @@ class Reply:
         if self.status in _REDIRECTS and not self.error:
             detail = "redirects are not followed: give the final URL"
             detail += f", {self.location}" if self.location else ""
-        waiting = self.header("retry-after")
         return Answer(
             status=self.status,
             error=self.error,
             detail=detail[:LONGEST_DETAIL],
             excerpt=bytes(self.body),
-            retry_after=parse_retry_after(waiting, datetime.now(UTC)) if waiting else None,
+            retry_after=self.retry_after,
             wish=_WISHES.get(self.header(WISH).strip().lower(), Wish.NONE),
             location=self.location,
             address=self.address,

@@ -15,6 +15,7 @@ from datetime import timedelta
 from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.http import Url
 
+from relay.domain.access import Access
 from relay.domain.egress import Address, Policy, literal
 from relay.wire.egress import Found, Resolver, checked, lookup
 
@@ -42,9 +43,9 @@ class Dialling:
 class PinnedClients:
     """The clients of one URL."""
 
-    def __init__(self, url: Url, dialling: Dialling, user_agent: str) -> None:
+    def __init__(self, url: Url, dialling: Dialling, access: Access, user_agent: str) -> None:
         self._host, self._port = url.host_str or "", url.port_or_known_default or 0
-        self._dialling, self._user_agent = dialling, user_agent
+        self._dialling, self._access, self._user_agent = dialling, access, user_agent
         self._found, self._fresh_until = Found(), 0.0
         self._asking: asyncio.Task[Found] | None = None
         self._clients: dict[Address, Pinned] = {}
@@ -126,7 +127,7 @@ class PinnedClients:
             .pool_max_idle_per_host(dialling.at_once)
             .pool_idle_timeout(_IDLE)
             .user_agent(self._user_agent)
-            .default_headers({"accept-encoding": "identity"})
+            .default_headers({"accept-encoding": "identity", **self._access.sent_headers()})
             .gzip(False)
             .brotli(False)
             .zstd(False)
@@ -137,9 +138,21 @@ class PinnedClients:
             .http1_only()
             .min_tls_version("TLSv1.2")
         )
+        builder = identified(builder, self._access)
         if literal(self._host) is None:
             builder = builder.resolve(self._host, str(address), self._port)
         return builder.build()
+
+
+def identified(builder: ClientBuilder, access: Access) -> ClientBuilder:
+    """The builder with the client certificate, and the authorities that are trusted beside the public ones.
+
+    Raises ValueError, here or when the client is built, for what this TLS cannot use.
+    """
+    for certificate in access.authorities():
+        builder = builder.add_root_certificate_der(certificate)
+    identity = access.identity()
+    return builder.identity_pem(identity) if identity else builder
 
 
 @dataclass(slots=True, eq=False)

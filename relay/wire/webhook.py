@@ -12,17 +12,22 @@ from collections.abc import Mapping
 from datetime import timedelta
 from ipaddress import IPv4Address
 
+from pyreqwest.client import ClientBuilder
 from pyreqwest.http import Url
 
+from relay.domain.access import Access, ClientCredentials
 from relay.domain.deliveries import Answer
 from relay.domain.egress import Policy, literal
 from relay.domain.errors import UserError
 from relay.domain.verification import PERMISSION, Permission
 from relay.wire.egress import Resolver, checked, lookup
 from relay.wire.exchange import Caller, Reply
-from relay.wire.pinned import Dialling
+from relay.wire.pinned import Dialling, identified
+from relay.wire.tokens import Tokens
 
 LONGEST_URL = 2048
+
+_NOTHING, _UNAUTHORIZED = Access(), 401
 
 
 class WebhookSender:
@@ -30,12 +35,15 @@ class WebhookSender:
 
     `deadline` is for one whole attempt, from resolving the name to the last byte of the answer; `connect_timeout` is
     within it. `url` is one that `check_url` gave back. Only addresses that `policy` does not refuse are called. Proxies
-    of the environment are not used.
+    of the environment are not used. `access` is what the receiver asks for; when it is a token, a 401 has it fetched
+    anew and the webhook sent once more, within the same attempt.
     """
 
-    def __init__(self, url: str, dialling: Dialling) -> None:
+    def __init__(self, url: str, dialling: Dialling, access: Access = _NOTHING) -> None:
         self._deadline = dialling.deadline.total_seconds()
-        self._caller = Caller(url, dialling)
+        self._caller = Caller(url, dialling, access)
+        auth = access.auth
+        self._tokens = Tokens(auth, dialling, access) if isinstance(auth, ClientCredentials) else None
 
     async def send(self, headers: Mapping[str, str], body: bytes) -> Answer:
         """POST `body`, once. Redirects are not followed and nothing is decompressed.
@@ -52,11 +60,30 @@ class WebhookSender:
 
     async def close(self) -> None:
         """Close the connections. An attempt still in flight ends as `reset`."""
+        if self._tokens:
+            await self._tokens.close()
         await self._caller.close()
 
     async def _call(self, method: str, headers: Mapping[str, str], body: bytes) -> Reply:
         ends = asyncio.get_running_loop().time() + self._deadline
-        return await self._caller.call(method, headers, body, ends=ends)
+        if self._tokens is None:
+            return await self._caller.call(method, headers, body, ends=ends)
+        token = await self._tokens.get(ends)
+        if isinstance(token, Reply):
+            return token
+        reply = await self._caller.call(method, _with(token, headers), body, ends=ends)
+        if reply.status != _UNAUTHORIZED or reply.error:
+            return reply
+        other = await self._tokens.get(ends, instead_of=token)
+        if isinstance(other, Reply):
+            reply.error, reply.detail = other.error, other.detail
+        elif other != token:
+            reply = await self._caller.call(method, _with(other, headers), body, ends=ends)
+        return reply
+
+
+def _with(token: str, headers: Mapping[str, str]) -> dict[str, str]:
+    return {**headers, "authorization": f"Bearer {token}"}
 
 
 def check_url(url: str, *, allow_http: bool = False) -> str:
@@ -76,6 +103,25 @@ def check_url(url: str, *, allow_http: bool = False) -> str:
     if not rest or rest[0] in "/?#":
         raise UserError("the endpoint's URL has no host after ://, as in https://example.com/hooks")
     return _checked(url, allow_http=allow_http)
+
+
+def check_access(access: Access, *, allow_http: bool = False) -> Access:
+    """The access, its token server's URL in the one spelling that the client uses. `check_host` is for that, too.
+
+    Raises:
+        UserError: It cannot be used: says which part, and repeats nothing of it.
+    """
+    try:
+        identified(ClientBuilder(), access).build()
+    except ValueError:
+        raise UserError("the client certificate, its key or the authority is of a kind that TLS cannot use") from None
+    if not isinstance(access.auth, ClientCredentials):
+        return access
+    try:
+        url = check_url(access.auth.token_url, allow_http=allow_http)
+    except UserError as error:
+        raise UserError(str(error).replace("the endpoint's URL", "the token server's URL")) from None
+    return access.model_copy(update={"auth": access.auth.model_copy(update={"token_url": url})})
 
 
 async def check_host(url: str, policy: Policy, *, within: timedelta, resolve: Resolver = lookup) -> tuple[str, ...]:

@@ -2,19 +2,13 @@
 
 import asyncio
 import gzip
-import ipaddress
 import socket
-import ssl
 import threading
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,6 +20,7 @@ from relay.domain.verification import Permission
 from relay.wire.exchange import BODY_CAP, EXCERPT, LONGEST_DETAIL, LONGEST_LOCATION
 from relay.wire.pinned import Dialling
 from relay.wire.webhook import WebhookSender, check_url
+from tests.fixtures.certificates import Authority
 from tests.fixtures.sockets import answering, closing_after, request_of, resetting_after
 
 HERE = Policy(allow_private=True)
@@ -393,37 +388,12 @@ async def test_headers_that_http_cannot_carry_are_the_callers_mistake(serve):
             await sender.send({"x": "two\r\nlines"}, b"")
 
 
-def authority(folder):
-    """A certificate authority, and a TLS context with a certificate of 127.0.0.1 from it."""
-    root_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    root_name, name = (x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, each)]) for each in ("root", "leaf"))
-
-    def certificate(subject, public_key, extension):
-        now = datetime.now(UTC)
-        return (
-            x509.CertificateBuilder(root_name, subject, public_key, x509.random_serial_number())
-            .not_valid_before(now - timedelta(hours=1))
-            .not_valid_after(now + timedelta(hours=1))
-            .add_extension(extension, critical=True)
-            .sign(root_key, hashes.SHA256())
-        )
-
-    root = certificate(root_name, root_key.public_key(), x509.BasicConstraints(ca=True, path_length=None))
-    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    leaf = certificate(name, key.public_key(), address)
-    pem = serialization.Encoding.PEM
-    (folder / "root.pem").write_bytes(root.public_bytes(pem))
-    plain = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    (folder / "leaf.pem").write_bytes(plain + leaf.public_bytes(pem))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "leaf.pem")
-    return context
-
-
 async def test_a_certificate_of_an_unknown_authority_is_a_tls_error_and_a_known_one_is_not(
     serve, tmp_path, monkeypatch
 ):
-    server = await serve(answering(OK), tls=authority(tmp_path))
+    authority = Authority()
+    (tmp_path / "root.pem").write_text(authority.root)
+    server = await serve(answering(OK), tls=authority.server(tmp_path))
     answer = await send_to(server.url, seconds=10)
     assert (answer.error, classify(answer)) == ("tls", Outcome.RETRY)
     assert "certificate" in answer.detail
