@@ -1,17 +1,18 @@
 """`relay deliveries`: what was sent, what came back, and sending once more."""
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from relay.cli.options import AsJson, Data
+from relay.cli.options import AsJson, Data, past
 from relay.cli.running import with_control
 from relay.cli.shown import details, document, line, table
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from relay.control import DeliveryView
+    from relay.control import AttemptView, DeliveryView
 
 app = typer.Typer(help="Events on their way to endpoints.", no_args_is_help=True)
 
@@ -22,15 +23,31 @@ Id = Annotated[str, typer.Argument(help="Id of a delivery: see `relay deliveries
 def listed(  # noqa: PLR0913 - one per option
     *,
     endpoint: Annotated[str | None, typer.Option(help="Of this endpoint only.")] = None,
-    state: Annotated[str | None, typer.Option(help="waiting, delivered or dead.")] = None,
+    state: Annotated[str | None, typer.Option(help="waiting, delivered, dead or superseded.")] = None,
     order: Annotated[str | None, typer.Option(help="Of the purchase order with this remote id only.")] = None,
+    event_types: Annotated[
+        list[str] | None, typer.Option("--type", help="Of this event type only, such as approved; again for more.")
+    ] = None,
+    since: Annotated[
+        datetime | None, typer.Option(parser=past, metavar="TIME", help="Made from this time on, or from so long ago.")
+    ] = None,
+    until: Annotated[datetime | None, typer.Option(parser=past, metavar="TIME", help="Made before this time.")] = None,
     most: Annotated[int, typer.Option(min=1, max=1000, help="How many, newest first.")] = 50,
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
     """List the latest deliveries, newest first."""
     found = with_control(
-        data, lambda control: control.deliveries(endpoint=endpoint, state=state, order=order, most=most)
+        data,
+        lambda control: control.deliveries(
+            endpoint=endpoint,
+            state=state,
+            order=order,
+            event_types=event_types or (),
+            since=since,
+            until=until,
+            most=most,
+        ),
     )
     if as_json:
         document(found)
@@ -44,19 +61,20 @@ def listed(  # noqa: PLR0913 - one per option
 
 @app.command("show")
 def show(delivery_id: Id, *, data: Data = None, as_json: AsJson = False) -> None:
-    """Show one delivery with all attempts."""
+    """Show one delivery with all attempts: how long each part took, what came back, and from which address."""
     found = with_control(data, lambda control: control.delivery(delivery_id))
     if as_json:
         document(found)
         return
     values = found.model_dump(exclude={"attempts_made"})
     details({name.replace("_", " "): value for name, value in values.items()})
-    rows = [
-        (each.number, each.started_at, f"{each.seconds:.3f}", each.outcome, each.status or each.error, each.detail)
-        for each in found.attempts_made or ()
-    ]
+    made = found.attempts_made or ()
+    columns = ("attempt", "started", "resolved", "answered", "ended", "outcome", "answer", "address", "detail")
     line("")
-    table(("attempt", "started", "seconds", "outcome", "answer", "detail"), rows, empty="no attempts yet")
+    table(columns, [_attempt(each) for each in made], empty="no attempts yet")
+    if said := next((each.excerpt for each in reversed(made) if each.excerpt), ""):
+        line("")
+        line(f"the last answer began: {said}")
 
 
 @app.command("retry")
@@ -77,6 +95,18 @@ def retry(
 
 async def _all(retried: "Callable[[str], Awaitable[DeliveryView]]", ids: list[str]) -> "list[DeliveryView]":
     return [await retried(each) for each in ids]
+
+
+def _attempt(each: "AttemptView") -> tuple[object, ...]:
+    answered = "" if each.answer_seconds is None else _after(each.answer_seconds)
+    resolved = _after(each.resolve_seconds) if each.address else ""
+    answer = " ".join(str(part) for part in (each.status, each.error) if part)
+    ended = _after(each.seconds)
+    return (each.number, each.started_at, resolved, answered, ended, each.outcome, answer, each.address, each.detail)
+
+
+def _after(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms"
 
 
 def _last(delivery: "DeliveryView") -> object:

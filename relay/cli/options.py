@@ -1,6 +1,6 @@
 """Options that several commands share, and how their values are read."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -38,6 +38,14 @@ def moment(text: str | datetime) -> datetime:
     if found.tzinfo is None:
         raise typer.BadParameter(f"{text!r} names no time zone: end it with Z for UTC, or with one like +02:00")
     return found
+
+
+def past(text: str | datetime) -> datetime:
+    """A time as for `moment`, or how long ago it was: 2h, 3d."""
+    try:
+        return moment(text) if isinstance(text, datetime) else datetime.now(UTC) - _SPAN.validate_python(text)
+    except ValidationError:
+        return moment(text)
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, and errors as JSON.")]

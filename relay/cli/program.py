@@ -21,6 +21,7 @@ from relay.cli import (
     keys,
     listen,
     processes,
+    replay,
     simulate,
     verify,
 )
@@ -66,6 +67,7 @@ app.add_typer(connectors.app, name="connectors")
 app.add_typer(connections.app, name="connections")
 app.add_typer(endpoints.app, name="endpoints")
 app.add_typer(deliveries.app, name="deliveries")
+app.add_typer(replay.app, name="replay")
 app.command("explain")(explain.explain)
 app.command("listen")(listen.listen)
 app.command("verify")(verify.verify_by_hand)

@@ -4,6 +4,7 @@ from relay.control.explain import ConnectionTold, DeliveryTold, EventTold, Expla
 from relay.control.forms import ConnectorForm, FormField, connector_form, form_fields
 from relay.control.given import connector_named, settings_given
 from relay.control.operations import Control
+from relay.control.replay import Asked, EventSeen, ReplayFound, Replaying, ReplayView
 from relay.control.testing import EndpointTested, TypeTested
 from relay.control.views import (
     AttemptView,
@@ -20,6 +21,7 @@ from relay.control.views import (
 )
 
 __all__ = [
+    "Asked",
     "AttemptView",
     "ConnectionAdded",
     "ConnectionTold",
@@ -31,12 +33,16 @@ __all__ = [
     "EndpointAdded",
     "EndpointTested",
     "EndpointView",
+    "EventSeen",
     "EventTold",
     "Explanation",
     "FirstLook",
     "FormField",
     "KeyView",
     "RejectedView",
+    "ReplayFound",
+    "ReplayView",
+    "Replaying",
     "SecretRotated",
     "SnapshotTold",
     "TypeTested",

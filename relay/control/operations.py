@@ -18,6 +18,7 @@ from relay.control import given
 from relay.control.endpoint_options import options_given
 from relay.control.explain import Explaining, Explanation
 from relay.control.look import first_look, unconnected
+from relay.control.replay import Replaying
 from relay.control.signing import OVERLAP, EndpointSecrets, for_receiver, made, public_of, sealable
 from relay.control.testing import EndpointTested, EndpointTesting
 from relay.control.views import (
@@ -40,6 +41,7 @@ from relay.domain.verification import ORIGIN
 from relay.ports import ConnectorKind
 from relay.store.explain import ExplainStore
 from relay.store.registry import Registry
+from relay.store.replays import ReplayList
 from relay.vault.vault import Place, Purpose, Vault
 from relay.wire.egress import Resolver, lookup
 from relay.wire.webhook import check_host, check_url
@@ -293,14 +295,33 @@ class Control:
         await self.registry.remove("endpoints", seen.id)
         return seen
 
-    async def deliveries(
-        self, *, endpoint: str | None = None, state: str | None = None, order: str | None = None, most: int = 50
+    async def deliveries(  # noqa: PLR0913 - one per filter
+        self,
+        *,
+        endpoint: str | None = None,
+        state: str | None = None,
+        order: str | None = None,
+        event_types: Iterable[str] = (),
+        since: datetime | None = None,
+        until: datetime | None = None,
+        most: int = 50,
     ) -> list[DeliveryView]:
-        """The latest deliveries, newest first. `order` is a purchase order's remote id. Raises NotFound, UserError."""
+        """The latest deliveries, newest first. `order` is a purchase order's remote id. Raises NotFound, UserError.
+
+        `since` and `until` are about when a delivery was made; its event is a little older.
+        """
         if state is not None and state not in set(DeliveryState):
             raise UserError(f"unknown state {state!r}: the known ones are {', '.join(DeliveryState)}")
         endpoint_id = (await self.registry.endpoint(endpoint)).subject.id if endpoint else None
-        rows = await self.registry.deliveries(endpoint=endpoint_id, state=state, order=order, most=most)
+        rows = await self.registry.deliveries(
+            endpoint=endpoint_id,
+            state=state,
+            order=order,
+            event_types=given.event_types_given(event_types),
+            since=since,
+            until=until,
+            most=most,
+        )
         return [DeliveryView.of(row) for row in rows]
 
     async def delivery(self, delivery_id: str) -> DeliveryView:
@@ -315,6 +336,12 @@ class Control:
     async def explain(self, order: str, connection: str | None = None) -> Explanation:
         """Where an order's change is now, and why. Raises NotFound, and UserError when several are called so."""
         return await Explaining(self.registry, ExplainStore(self.registry.database)).order(order, connection)
+
+    @property
+    def replaying(self) -> Replaying:
+        """Sending events again."""
+        database = self.registry.database
+        return Replaying(self.registry, ReplayList(database), ExplainStore(database))
 
     async def _not_there(self, customer: str, name: str) -> None:
         """Before the ERP is asked; what stores the connection looks once more."""

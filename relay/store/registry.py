@@ -93,6 +93,8 @@ DELIVERIES = """
     FROM deliveries AS d JOIN outbox AS o USING (position) JOIN endpoints AS e ON e.id = d.endpoint_id
     WHERE ($1::text IS NULL OR d.endpoint_id = $1) AND ($2::text IS NULL OR d.state = $2)
       AND ($3::text IS NULL OR o.remote_id = $3) AND ($4::text IS NULL OR d.id = $4)
+      AND (cardinality($6::text[]) = 0 OR o.type = ANY($6))
+      AND ($7::timestamptz IS NULL OR d.created_at >= $7) AND ($8::timestamptz IS NULL OR d.created_at < $8)
     ORDER BY d.position DESC LIMIT $5
 """
 ATTEMPTS = """
@@ -267,18 +269,27 @@ class Registry:
 
         await self._database.transact(work)
 
-    async def deliveries(
-        self, *, endpoint: str | None = None, state: str | None = None, order: str | None = None, most: int = 50
+    async def deliveries(  # noqa: PLR0913 - one per filter
+        self,
+        *,
+        endpoint: str | None = None,
+        state: str | None = None,
+        order: str | None = None,
+        event_types: Sequence[str] = (),
+        since: datetime | None = None,
+        until: datetime | None = None,
+        most: int = 50,
     ) -> list[dict[str, Any]]:
-        """The latest deliveries, newest first, at most 1,000."""
+        """The latest deliveries, newest first, at most 1,000; those made from `since` on and before `until`."""
+        values = endpoint, state, order, None, min(most, MOST_DELIVERIES), list(event_types), since, until
         async with self._database.session() as connection:
-            rows = await connection.fetch(DELIVERIES, endpoint, state, order, None, min(most, MOST_DELIVERIES))
+            rows = await connection.fetch(DELIVERIES, *values)
         return [dict(row) for row in rows]
 
     async def delivery(self, delivery_id: str) -> dict[str, Any]:
         """One delivery with its attempts. Raises NotFound."""
         async with self._database.session() as connection:
-            row = await connection.fetchrow(DELIVERIES, None, None, None, delivery_id, 1)
+            row = await connection.fetchrow(DELIVERIES, None, None, None, delivery_id, 1, [], None, None)
             attempts = await connection.fetch(ATTEMPTS, delivery_id)
         if row is None:
             raise NotFound(f"there is no delivery {delivery_id!r}: see `relay deliveries list`")
