@@ -4,7 +4,8 @@
                                  ^
     a gap, or a while -> the log, from the cursor on
 
-Copy this file and put your own work into `handle`. It needs `pip install fastapi uvicorn httpx`, one process, and:
+Copy this file and put your own work into `handle`. It needs `pip install fastapi uvicorn httpx`, an endpoint that sends
+whole events (which is the default), one process, and:
 
     WEBHOOK_SECRET   whsec_..., from `relay endpoints add`
     PULL_URL         https://relay.example.com/v1/endpoints/end_.../events
