@@ -1,6 +1,6 @@
 """Testing an endpoint: signed samples sent to it now, and in plain words what came back.
 
-    types -> samples -> signed -> sent as deliveries are -> EndpointTested(ok, tries)
+    types -> samples -> signed, with access -> sent as deliveries are -> EndpointTested(ok, tries)
 
 Nothing is recorded and no delivery waits for it: what is sent tells of nothing that has happened. Receivers know a test
 by its `webhook-id`, which begins with `test_` and is signed; `relay-test: true` says the same to people.
@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from relay.control import given
 from relay.control.signing import EndpointSecrets
 from relay.control.views import EndpointView, View
+from relay.domain.access import Access, read
 from relay.domain.advice import advice
 from relay.domain.deliveries import Answer
 from relay.domain.egress import Policy
@@ -26,7 +27,7 @@ from relay.domain.signing import SigningKey, TimedKey, signed_headers
 from relay.domain.verification import REQUEST_ORIGIN
 from relay.ports import Sending
 from relay.store.registry import Registry
-from relay.vault.vault import Vault
+from relay.vault.vault import Place, Purpose, Vault
 from relay.wire.egress import Resolver
 from relay.wire.pinned import Dialling
 from relay.wire.webhook import WebhookSender
@@ -83,12 +84,19 @@ class EndpointTesting:
         subject: Endpoint = seen.subject
         keys = await EndpointSecrets(self.registry, self.vault).signing(subject)
         dialling = Dialling(subject.deadline, CONNECT_WITHIN, 1, self.egress, self.resolve)
-        sender = WebhookSender(subject.url, dialling)
+        sender = WebhookSender(subject.url, dialling, await self._access(subject))
         try:
             tries = [await self._try(sender, subject, keys, each) for each in wanted or _types(subject, every=every)]
         finally:
             await sender.close()
         return EndpointTested(endpoint=EndpointView.of(seen), ok=all(each.ok for each in tries), tries=tuple(tries))
+
+    async def _access(self, subject: Endpoint) -> Access:
+        if not subject.access:
+            return Access()
+        key = await self.registry.customer_key(subject.customer_id)
+        place = Place(subject.customer_id, subject.id, Purpose.ACCESS)
+        return read(self.vault().open(key, place, subject.access))
 
     async def _try(
         self, sender: Sending, subject: Endpoint, keys: Sequence[SigningKey | TimedKey], event_type: str

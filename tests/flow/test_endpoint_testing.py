@@ -12,8 +12,13 @@ import pytest
 
 from relay.demo.received import Kind
 from relay.demo.receiver import always, receiver
+from relay.domain.access import given as access_given
+from relay.domain.access import written
 from relay.domain.events import EVENT_TYPES
 from relay.domain.signing import verifying_key
+from relay.store.database import opened
+from relay.store.registry import Registry
+from relay.vault import Keyring, Place, Purpose, Vault
 
 pytest_plugins = ["tests.fixtures.cli"]
 
@@ -119,6 +124,25 @@ def test_a_sample_is_as_thin_as_what_the_endpoint_gets(installed, running):
         [webhook] = received(here, at)
     data = orjson.loads(webhook.body)["data"]
     assert (data["payload"], data["event_id"], "order" in data) == ("thin", webhook.event_id, False)
+
+
+def test_what_the_endpoint_asks_for_is_shown_and_never_told(installed, running, database_url):
+    async def allow():
+        async with opened(database_url, connections=1) as database:
+            registry, vault = Registry(database), Vault(Keyring.from_text(os.environ["RELAY_VAULT__MASTER_KEY"]))
+            subject = (await registry.endpoint("hook")).subject
+            place = Place(subject.customer_id, subject.id, Purpose.ACCESS)
+            access = access_given({"auth": {"kind": "bearer", "token": "canary-token"}})
+            sealed = vault.seal(await registry.customer_key("acme"), place, written(access))
+            async with database.session() as connection:
+                await connection.execute("UPDATE endpoints SET access = $2 WHERE id = $1", subject.id, sealed)
+
+    with running(answering(b"HTTP/1.1 401 No\r\ncontent-length: 0\r\n\r\n")) as ((url, heard), _):
+        add(installed, url)
+        asyncio.run(allow())
+        told = installed("endpoints", "test", "hook", "--json")
+    assert "authorization: bearer canary-token\r\n" in heard[0]
+    assert (told.code, "canary" in told.out + told.err) == (1, False)
 
 
 def test_a_refused_signature_is_explained_and_one_refusal_is_enough_to_fail(installed, running):
