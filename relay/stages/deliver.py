@@ -10,7 +10,7 @@ is the flow's decision, how many deliveries are in memory that of lanes and wind
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import structlog
@@ -23,6 +23,7 @@ from relay.domain.endpoints import Endpoint, EndpointState, Health, Ordering
 from relay.domain.flow import BreakerState, Flow, Limits, signal
 from relay.domain.health import Verdict, judged
 from relay.domain.lanes import Lanes, Memory
+from relay.domain.payload import shaped
 from relay.domain.retry import classify, most_attempts, next_attempt, schedule_of
 from relay.domain.signing import CURSOR, SigningKey, TimedKey, webhook_headers
 from relay.domain.verification import limit
@@ -169,9 +170,11 @@ class Deliver:
 
     async def _attempt(self, delivery: Delivery) -> Attempt:
         started_at, began = self.clock(), self._now()
-        headers = webhook_headers(self.secrets, delivery, int(started_at.timestamp()))
+        body = shaped(delivery.body, self.endpoint.options.payload)
+        sent = delivery if body is delivery.body else replace(delivery, body=body)
+        headers = webhook_headers(self.secrets, sent, int(started_at.timestamp()))
         headers[CURSOR] = cursor_of(self.endpoint.id, delivery.number)
-        answer = await self.sender.send(headers, delivery.body)
+        answer = await self.sender.send(headers, body)
         attempt = self._judged(delivery, answer, started_at, self._now() - began)
         self._flowed(attempt)
         metrics.ATTEMPTS.labels(attempt.outcome).inc()

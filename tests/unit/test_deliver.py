@@ -8,10 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.domain.deliveries import Answer, Outcome
+from relay.domain.deliveries import Answer, Outcome, Wish
+from relay.domain.endpoints import EndpointOptions, EndpointState, Health, Ordering, Payload
 from relay.domain.errors import LeaseLost, Unavailable
 from relay.domain.lanes import Lanes, Memory
+from relay.domain.notices import NoticeType
+from relay.domain.payload import shaped
 from relay.domain.retry import SCHEDULE
+from relay.domain.samples import sample_event
 from relay.domain.signing import verify
 from relay.ports import Space
 from relay.stages.deliver import AHEAD, SAFETY_NET, Deliver
@@ -81,6 +85,27 @@ def test_webhooks_are_signed_and_numbered():
     assert len({headers["webhook-id"] for headers, _ in seen}) == 1
 
 
+def test_a_thin_webhook_is_signed_as_it_is_sent_and_tried_again_with_the_same_bytes():
+    world, seen = World(), []
+    body = sample_event("purchase_order.approved").model_dump_json().encode()
+    answer = answers(BUSY)
+    hook = Hook(lambda headers, sent: seen.append((headers, sent)) or answer(headers, sent))
+
+    async def work():
+        world.put("end_1", "a", body=body)
+        hook.world = world
+        thin = endpoint(options=EndpointOptions(payload=Payload.THIN))
+        stage = Deliver(thin, LEASE, [SECRET], hook, world, clock, lambda: 0.5)
+        async with running(stage.run()):
+            await until(lambda: not world.waiting(), DAYS)
+            stage.stop()
+
+    run(work())
+    assert [sent for _, sent in seen] == [shaped(body, Payload.THIN)] * 2
+    for headers, sent in seen:
+        verify([SECRET], headers, sent, int(headers["webhook-timestamp"]))
+
+
 @pytest.mark.parametrize("at_once", [1, 3])
 def test_no_more_attempts_are_in_flight_than_allowed(at_once):
     hook = Hook()
@@ -145,6 +170,114 @@ def test_gone_disables_the_endpoint_once_and_ends():
         assert len(world.disabled) == 1
         assert len(hook.sent) == len(world.attempts) == 3
         assert len(world.waiting()) == 20
+
+    run(work())
+
+
+def test_a_wish_to_be_disabled_is_heard_in_a_good_answer_too():
+    async def work():
+        world, hook = World(), Hook(answers(after=Answer(status=204, wish=Wish.DISABLE)))
+        world.put("end_1", "a")
+        await deliver(world, hook).run()
+        assert states(world) == {"delivered": 1}
+        assert "webhook-delivery" in world.disabled[0]
+
+    run(work())
+
+
+PATIENT = EndpointOptions(schedule=(timedelta(0), *[timedelta(minutes=30)] * 90))
+"""Tried for two days: long enough to see what becomes of an endpoint that never answers."""
+
+
+def of(world, hook, **values):
+    hook.world = world
+    return Deliver(endpoint(at_once=4, **values), LEASE, [SECRET], hook, world, clock, lambda: 0.5)
+
+
+def test_an_endpoint_that_takes_nothing_is_told_of_suspended_probed_each_hour_and_given_up():
+    async def work():
+        world, hook, loop = World(), Hook(answers(after=BUSY)), asyncio.get_running_loop()
+        for lane in range(20):
+            world.put("end_1", str(lane))
+        stage = of(world, hook, options=PATIENT)
+        task = asyncio.create_task(stage.run())
+        await until(lambda: any(each.state for each in world.verdicts), DAYS)
+        suspended_at, asked = loop.time(), len(hook.sent)
+        assert suspended_at >= 72 * 3600
+        await until(task.done, DAYS * 2)
+        await task
+        told = [each.notice.removeprefix("endpoint.") for each in world.verdicts if each.notice]
+        assert told == ["failing", "failing", "suspended", "disabled"]
+        assert 7 * 24 <= (loop.time() - suspended_at) / 3600 < 7 * 24 + 3
+        assert 100 < len(hook.sent) - asked <= 7 * 24 / 0.7
+        assert world.waiting()
+
+    run(work())
+
+
+def test_a_suspended_endpoint_begins_with_a_probe_and_is_active_once_that_is_delivered():
+    async def work():
+        world, hook = World(), Hook()
+        for lane in range(50):
+            world.put("end_1", str(lane))
+        health = Health(clock(), timedelta(hours=24), clock())
+        stage = of(world, hook, health=health, state=EndpointState.SUSPENDED)
+        async with running(stage.run()):
+            await until(lambda: hook.flying, 10)
+            assert len(hook.sent) == 1
+            await until(lambda: not world.waiting(), DAYS)
+            stage.stop()
+        assert [(each.notice, each.state) for each in world.verdicts] == [
+            (NoticeType.ENDPOINT_RECOVERED, EndpointState.ACTIVE)
+        ]
+
+    run(work())
+
+
+def test_only_an_endpoint_that_wants_the_newest_asks_for_older_ones_to_be_left_out():
+    for ordering, asked in ((Ordering.STRICT, False), (Ordering.LATEST_ONLY, True)):
+
+        async def work(ordering=ordering):
+            world = World()
+            world.put("end_1", "a")
+            stage = of(world, Hook(), options=EndpointOptions(ordering=ordering))
+            async with running(stage.run()):
+                await until(lambda: not world.waiting(), 5)
+                stage.stop()
+            return world
+
+        assert bool(run(work()).calls["supersede"]) == asked
+
+
+def test_while_it_is_still_nothing_is_recorded_or_read():
+    async def work():
+        world, hook = World(), Hook()
+        name = world.put("end_1", "a")
+        stage = deliver(world, hook)
+        async with running(stage.run()):
+            await until(lambda: hook.flying)
+            async with stage.still() as held:
+                await asyncio.sleep(60)
+                assert (held, world.attempts) == ({name}, [])
+            await until(lambda: not world.waiting(), 5)
+            stage.stop()
+
+    run(work())
+
+
+def test_bodies_are_held_within_the_bytes_of_the_worker():
+    async def work():
+        world, hook, memory = World(), Hook(), Memory(100)
+        for lane in range(30):
+            world.put("end_1", str(lane), body=b"x" * 30)
+        hook.world = world
+        stage = Deliver(endpoint(at_once=8), LEASE, [SECRET], hook, world, clock, lambda: 0.5, memory)
+        async with running(stage.run()):
+            await until(lambda: not world.waiting(), DAYS)
+            stage.stop()
+        assert hook.most_at_once <= 3
+        assert memory.used == 0
+        assert all(space.bytes <= 100 for space in world.spaces)
 
     run(work())
 
