@@ -106,6 +106,10 @@ async def test_a_dead_receiver_is_asked_by_a_few_probes_only_and_then_gets_every
             well = True
             assert set((await engine.settled()).values()) == {"delivered"}
         assert hook.tally.refused < 40
+        counted = await engine.world.sql(
+            "SELECT o.body, d.attempts FROM deliveries AS d JOIN outbox AS o USING (position)"
+        )
+        assert {row["body"].decode(): row["attempts"] for row in counted} == Counter(asked)
         order = defaultdict(list)
         for each in dict.fromkeys(asked):
             name, _, sequence = each.partition(" ")

@@ -1,5 +1,7 @@
 """The consumer of the changes topic as FastStream runs it: a batch is admitted whole, and only then acknowledged."""
 
+import asyncio
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
@@ -30,6 +32,17 @@ class Gate:
         return len(batch)
 
 
+class Hanging:
+    """Admission that never ends."""
+
+    def __init__(self):
+        self.entered = asyncio.Event()
+
+    async def run_once(self, _batch):
+        self.entered.set()
+        await asyncio.Event().wait()
+
+
 @dataclass
 class Consumer:
     """What the broker hears back."""
@@ -55,13 +68,20 @@ def record(offset, value=b"{}", headers=(), partition=0):
     )
 
 
-async def consumed(gate, *records, trouble=None):
-    consumer = Consumer(trouble=trouble)
+@asynccontextmanager
+async def subscribed(gate, consumer):
+    """The subscriber of the changes topic, whose broker is `consumer`."""
     capabilities = Capabilities(idempotent_producer=True, partitions_can_grow=True, session_timeout_ms=6000)
     broker = consuming(KafkaAccess("localhost:9092"), capabilities, TOPICS, gate, pause=0)
     async with TestKafkaBroker(broker):
         [subscriber] = broker.subscribers
         subscriber.parser._setup(consumer)
+        yield subscriber
+
+
+async def consumed(gate, *records, trouble=None):
+    consumer = Consumer(trouble=trouble)
+    async with subscribed(gate, consumer) as subscriber:
         await subscriber.consume(tuple(records))
     return consumer
 
@@ -102,6 +122,17 @@ async def test_a_partition_that_went_to_another_member_meanwhile_is_theirs(troub
     with capture_logs() as logs:
         await consumed(Gate(trouble=trouble), record(4), trouble=gone)
     assert logs[-1]["event"] == "events.unacknowledged"
+
+
+async def test_a_batch_whose_admission_is_cut_off_is_not_acknowledged():
+    """FastStream before 0.7.4 acknowledged what was cancelled (2999): a batch that was never admitted was gone."""
+    gate, consumer = Hanging(), Consumer()
+    async with subscribed(gate, consumer) as subscriber:
+        task = asyncio.create_task(subscriber.consume((record(4),)))
+        await asyncio.wait_for(gate.entered.wait(), 30)
+        task.cancel()
+        await asyncio.wait([task])
+    assert (consumer.commits, consumer.seeks) == (0, [])
 
 
 def test_the_document_names_every_topic():
