@@ -19,7 +19,7 @@ from faststream.kafka import KafkaBroker
 from relay.api.app import application, served
 from relay.connectors import CONNECTORS
 from relay.control import Control
-from relay.domain.egress import Policy, networks, ports
+from relay.domain.egress import Policy, networks, ports, proxy
 from relay.domain.errors import KeyTrouble, Unavailable, UserError
 from relay.domain.lanes import Memory
 from relay.embedded import broker, postgres
@@ -139,6 +139,7 @@ def egress(settings: Settings) -> Policy:
         deny=networks(given.deny),
         ports=ports(given.ports),
         allow_private=given.private or settings.database.url is None,
+        proxy=proxy(given.proxy.get_secret_value(), resolves=given.proxy_resolves) if given.proxy else None,
     )
 
 
@@ -202,6 +203,7 @@ class Worker:
                 if forgotten := await self.retention.forget():
                     log.info("events.forgotten", events=forgotten)
                 more = forgotten + await self.retention.forget_attempts()
+                await self.retention.forget_replays()
             except Unavailable as error:
                 log.warning("events.kept", problem=str(error))
             await asyncio.sleep(FORGET_MORE if more else FORGET_AGAIN)

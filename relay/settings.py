@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ByteSize, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from relay.domain.egress import networks, ports
+from relay.domain.egress import networks, ports, proxy
 from relay.domain.errors import UserError
 from relay.domain.spans import Span
 from relay.domain.verification import ORIGIN
@@ -99,8 +99,14 @@ def _ports(value: str) -> str:
     return value
 
 
+def _proxy(value: SecretStr) -> SecretStr:
+    proxy(value.get_secret_value())
+    return value
+
+
 Networks = Annotated[str, AfterValidator(_networks)]
 Ports = Annotated[str, AfterValidator(_ports)]
+ProxyUrl = Annotated[SecretStr, AfterValidator(_proxy)]
 
 
 class Egress(Room):
@@ -111,6 +117,12 @@ class Egress(Room):
     ports: Ports = Field("", description="The only ports that may be called, comma separated; empty: any.")
     private: bool = Field(
         False, description="Allow private networks and this machine (always allowed by `relay up` and demo)."
+    )
+    proxy: ProxyUrl | None = Field(
+        None, description="Forward proxy that all webhooks go through: http://user:password@host:port."
+    )
+    proxy_resolves: bool = Field(
+        False, description="Leave names that cannot be resolved here to the proxy; it must then have rules of its own."
     )
 
 

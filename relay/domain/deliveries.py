@@ -66,8 +66,10 @@ class Answer:
 
     status: int | None = None
     error: str = ""
-    """Closed vocabulary: "", resolve, refused, tls, timeout, reset, protocol, policy; and two that are not the
-    receiver's doing: auth (the token server gives no token) and proxy (the forward proxy cannot be used)."""
+    """Closed vocabulary: "", resolve, refused, tls, timeout, reset, protocol, policy, auth, proxy.
+
+    The last two are not the receiver's doing: its token server gives no token, the forward proxy cannot be used.
+    """
     detail: str = ""
     """A short text for people; never a secret."""
     excerpt: bytes = b""

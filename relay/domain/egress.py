@@ -8,9 +8,10 @@ judged as both, and both must be free: whoever routes it may unpack it. The list
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TypeAlias
+from urllib.parse import urlsplit
 
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -79,6 +80,19 @@ _LOCAL_NAT64, _SIX_TO_FOUR, _TEREDO = (IPv6Network(each) for each in ("64:ff9b:1
 
 
 @dataclass(frozen=True, slots=True)
+class Proxy:
+    """A forward proxy that everything goes through. It is trusted: its own address is not judged."""
+
+    url: str = field(repr=False)
+    """With user name and password, when it wants them."""
+    resolves: bool = False
+    """Names that cannot be resolved here are left to it; otherwise they are not called."""
+
+    def __str__(self) -> str:
+        return _host_and_port(self.url)
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """What may be called: `deny` wins over `allow`, `allow` over the built-in list; no `ports` means every port.
 
@@ -89,6 +103,7 @@ class Policy:
     deny: tuple[Network, ...] = ()
     ports: frozenset[int] = frozenset()
     allow_private: bool = False
+    proxy: Proxy | None = None
 
     def refusal(self, address: Address, port: int, *, own: bool = False) -> str | None:
         """Why this address and port may not be called, in words that follow "is"; None when they may.
@@ -153,12 +168,37 @@ def ports(text: str) -> frozenset[int]:
     return frozenset(_port(each, number) for number, each in enumerate(_entries(text), 1))
 
 
+def proxy(text: str, *, resolves: bool = False) -> Proxy | None:
+    """The proxy that a setting names, as http://user:password@host:port; none for an empty one.
+
+    Raises:
+        ValueError: it is no such URL. Repeats nothing of it: there may be a password in it.
+    """
+    if not text:
+        return None
+    wrong = ValueError("write the proxy as http://host:port or http://user:password@host:port, percent-encoded")
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        raise wrong from None
+    odd = parts.path.strip("/") or parts.query or parts.fragment or not text.isascii() or not text.isprintable()
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not port or odd or " " in text:
+        raise wrong
+    return Proxy(text, resolves)
+
+
 def literal(host: str) -> Address | None:
     """The address that a URL's host is, brackets or not; None for a name."""
     try:
         return ip_address(host.removeprefix("[").removesuffix("]"))
     except ValueError:
         return None
+
+
+def _host_and_port(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.hostname}:{parts.port}"
 
 
 def _nat64(bits: int) -> Iterator[IPv4Address]:

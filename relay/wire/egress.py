@@ -15,7 +15,7 @@ from datetime import timedelta
 from ipaddress import ip_address
 from typing import Literal, TypeAlias
 
-from relay.domain.egress import Address, Policy, literal
+from relay.domain.egress import Address, Policy, Proxy, literal
 
 Resolver: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
 """(host, port) -> addresses in the order to try them; raises OSError."""
@@ -30,9 +30,12 @@ _THREADS = ThreadPoolExecutor(64, "relay-resolve")
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The addresses in the order to try them; or "policy" or "resolve", and a text that names the host and why."""
+    """The addresses in the order to try them; or "policy" or "resolve", and a text that names the host and why.
 
-    addresses: tuple[Address, ...] = ()
+    Where everything goes through a proxy, it stands in the place of addresses that were checked.
+    """
+
+    addresses: tuple[Address | Proxy, ...] = ()
     error: Literal["", "policy", "resolve"] = ""
     detail: str = ""
 
@@ -49,8 +52,16 @@ async def lookup(host: str, port: int) -> Sequence[str]:
 async def checked(host: str, port: int, *, policy: Policy, within: timedelta, resolve: Resolver = lookup) -> Found:
     """What may be called for a URL's host (a name, or an address as URLs write it) and port.
 
-    Resolves names `within` this time; raises nothing for what the name server says.
+    Resolves names `within` this time; raises nothing for what the name server says. Through a proxy, too, an address
+    that is refused here is not called; but the proxy resolves once more, so what it reaches is in its hands.
     """
+    found = await _found(host, port, policy, within, resolve)
+    if policy.proxy and (found.addresses or (found.error == "resolve" and policy.proxy.resolves)):
+        return Found((policy.proxy,))
+    return found
+
+
+async def _found(host: str, port: int, policy: Policy, within: timedelta, resolve: Resolver) -> Found:
     if address := literal(host):
         return _judged(host, port, [address], policy)
     shown = host[:_LONGEST_HOST]

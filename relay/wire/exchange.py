@@ -20,6 +20,7 @@ from pyreqwest.response import Response
 
 from relay.domain.access import Access
 from relay.domain.deliveries import Answer, Wish
+from relay.domain.egress import Proxy
 from relay.domain.retry import parse_retry_after
 from relay.wire.pinned import Dialling, PinnedClients
 
@@ -42,6 +43,13 @@ _WISHES = {str(each): each for each in Wish if each}
 # The texts of pyreqwest's (reqwest's) causes that tell the phases apart; each has its test over a real socket.
 _CONNECTING, _DIALLING = "client error (Connect)", "tcp connect error"
 _BROKE_OFF = "end of file before message length reached"
+_TUNNELLING, _NO_LOGIN, _PROXY_LOGIN = "tunnel error: ", "proxy authorization required", 407
+_TUNNEL = {
+    _NO_LOGIN: "the proxy wants a login (407)",
+    "unsuccessful": "the proxy did not connect: it refuses this host or port, or does not reach it",
+    "unexpected end of file": "the proxy hung up",
+    "proxy response headers too long": "the proxy's answer is too long",
+}
 
 
 class Caller:
@@ -69,6 +77,8 @@ class Caller:
             async with self._clients.to(address) as pinned:
                 reply = Reply(address=pinned.name)
                 await self._exchange(reply, pinned.client, method, headers, body, left)
+            if isinstance(address, Proxy):
+                reply = self._blamed(reply)
             if not reply.unconnected:
                 break
             self._clients.avoid(address)
@@ -97,7 +107,20 @@ class Caller:
                 reply.status_at = asyncio.get_running_loop().time()
                 await reply.read(response, self._url, self._keep)
         except RequestError as error:
+            reply.causes = _causes(error)
             reply.error, reply.detail, reply.unconnected = _kind(error), _detail(error), _unconnected(error)
+
+    def _blamed(self, reply: "Reply") -> "Reply":
+        """Tell the proxy's faults from the receiver's. Not told apart: who is silent, and a 5xx over plain http."""
+        plain = self._url.scheme == "http"
+        if plain and reply.status == _PROXY_LOGIN:
+            return Reply(error="proxy", detail=_TUNNEL[_NO_LOGIN], address=reply.address)
+        failed = next((each for each in reply.causes if each.startswith(_TUNNELLING)), "")
+        connecting = _CONNECTING in reply.causes and reply.error != "timeout"
+        if connecting and (failed or plain or _DIALLING in reply.causes):
+            why = failed.removeprefix(_TUNNELLING)
+            reply.error, reply.detail = "proxy", _TUNNEL.get(why, f"the proxy is not reached: {reply.detail}")
+        return reply
 
 
 @dataclass(slots=True)
@@ -118,6 +141,8 @@ class Reply:
     unconnected: bool = False
     """No connection was made: another address may do."""
     response: Response | None = None
+    causes: list[str] = field(default_factory=list)
+    """The error's, outermost first."""
 
     async def read(self, response: Response, asked: Url, keep: int) -> None:
         """Take the status, and the body up to the cap, of which `keep` bytes are kept."""

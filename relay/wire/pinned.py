@@ -4,6 +4,7 @@
     to(address)         that address's client, with its connections; closed when the name no longer leads there
 
 The one thing to know: a client never resolves. Connections are kept over the check when the address stays.
+Through a proxy there is one client, and the proxy resolves.
 """
 
 import asyncio
@@ -14,9 +15,10 @@ from datetime import timedelta
 
 from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.http import Url
+from pyreqwest.proxy import ProxyBuilder
 
 from relay.domain.access import Access
-from relay.domain.egress import Address, Policy, literal
+from relay.domain.egress import Address, Policy, Proxy, literal
 from relay.wire.egress import Found, Resolver, checked, lookup
 
 DNS_LIFETIME = timedelta(seconds=60)
@@ -48,7 +50,7 @@ class PinnedClients:
         self._dialling, self._access, self._user_agent = dialling, access, user_agent
         self._found, self._fresh_until = Found(), 0.0
         self._asking: asyncio.Task[Found] | None = None
-        self._clients: dict[Address, Pinned] = {}
+        self._clients: dict[Address | Proxy, Pinned] = {}
         self._former: set[Pinned] = set()
 
     async def found(self) -> Found:
@@ -62,14 +64,14 @@ class PinnedClients:
         await asyncio.wait([asking])
         return Found(error="resolve", detail="closed meanwhile") if asking.cancelled() else asking.result()
 
-    def avoid(self, address: Address) -> None:
+    def avoid(self, address: Address | Proxy) -> None:
         """Try this address last from now on."""
         others = tuple(each for each in self._found.addresses if each != address)
         if others != self._found.addresses:
             self._found = Found((*others, address))
 
     @asynccontextmanager
-    async def to(self, address: Address) -> AsyncIterator["Pinned"]:
+    async def to(self, address: Address | Proxy) -> AsyncIterator["Pinned"]:
         """The client of one of the addresses that were found, in use for as long as the block runs."""
         if (pinned := self._clients.get(address)) is None:
             pinned = self._clients[address] = Pinned(self._client(address), str(address))
@@ -118,7 +120,7 @@ class PinnedClients:
             self._former.discard(each)
             await each.client.close()
 
-    def _client(self, address: Address) -> Client:
+    def _client(self, address: Address | Proxy) -> Client:
         dialling = self._dialling
         builder = (
             ClientBuilder()
@@ -139,7 +141,9 @@ class PinnedClients:
             .min_tls_version("TLSv1.2")
         )
         builder = identified(builder, self._access)
-        if literal(self._host) is None:
+        if isinstance(address, Proxy):
+            builder = builder.proxy(ProxyBuilder.all(address.url))
+        elif literal(self._host) is None:
             builder = builder.resolve(self._host, str(address), self._port)
         return builder.build()
 

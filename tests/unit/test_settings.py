@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from relay.app import egress
-from relay.domain.egress import Policy, networks
+from relay.domain.egress import Policy, networks, proxy
 from relay.domain.errors import UserError
 from relay.settings import Settings, Span, load
 
@@ -145,6 +145,15 @@ def test_networks_and_ports_of_egress_are_comma_separated_and_a_worker_refuses_p
         RELAY_EGRESS__PORTS="443,8443",
     )
     assert egress(load()) == Policy(networks("10.1.0.0/16,fd00::/8"), networks("1.1.1.1"), frozenset({443, 8443}))
+
+
+def test_a_proxy_is_a_secret_and_is_read_when_settings_are(environment):
+    environment(RELAY_EGRESS__PROXY=f"http://us:{CANARY}@proxy.example:3128", RELAY_EGRESS__PROXY_RESOLVES="true")
+    settings = load()
+    assert CANARY not in repr(settings) + repr(egress(settings)) + settings.model_dump_json()
+    assert egress(settings).proxy == proxy(f"http://us:{CANARY}@proxy.example:3128", resolves=True)
+    environment(RELAY_EGRESS__PROXY=f"socks5://{CANARY}")
+    assert "RELAY_EGRESS__PROXY: write the proxy as http://host:port" in refusal()
 
 
 def test_without_a_database_of_ones_own_private_networks_are_allowed_and_otherwise_by_a_setting(environment):
