@@ -1,13 +1,8 @@
 """Bad input everywhere: clear problems, nothing lost, no secret shown, and work goes on when the cause has gone."""
 
 import asyncio
-import os
 import re
-import shutil
-import signal
-import tempfile
 from datetime import timedelta
-from pathlib import Path
 
 import orjson
 import pytest
@@ -19,10 +14,10 @@ from relay.demo.protheus_login import TOKEN_PATH
 from relay.domain.connections import ConnectionState
 from relay.domain.endpoints import EndpointState
 from relay.domain.errors import UserError
-from relay.embedded import keeper, postgres
+from relay.embedded import postgres
 from relay.store.database import migrate
 from tests.fixtures.line import PATIENCE, RELAY, eventually, installed, known_as, state_of
-from tests.fixtures.postgres import said
+from tests.fixtures.postgres import cut_off, said
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -398,21 +393,6 @@ async def test_a_database_that_throws_everybody_out_costs_nothing(line, erp, pos
             await eventually(lambda name=name: hook.tally.latest.get(name, 0) >= 1, "delivered")
         assert worker.process.returncode is None
         assert hook.tally.out_of_order == 0
-
-
-@pytest.fixture
-def short_folder():
-    # Not pytest's own: a socket's path may have 107 characters, and PostgreSQL runs as another user when we are root.
-    folder = Path(tempfile.mkdtemp(prefix="relay-pg-"))
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-async def cut_off(home):
-    """End a server as a failing machine would: at once, with everybody's connections."""
-    os.kill(int(keeper.pid_file(home / "cluster")[0]), signal.SIGQUIT)
-    await eventually(lambda: not keeper.pid_file(home / "cluster"), "it has ended")
 
 
 @pytest.mark.slow

@@ -13,12 +13,18 @@ from datetime import UTC, datetime, timedelta, timezone
 import asyncpg
 import pytest
 
+from relay.demo.protheus import NewLine
+from relay.demo.protheus_http import Options, simulated_protheus
 from relay.domain.endpoints import EndpointOptions
 from relay.domain.errors import LeaseLost
 from relay.domain.signing import new_secret
+from relay.embedded import postgres
 from relay.ports import OutboxEntry
+from relay.store.database import migrate
 from relay.wire.webhook import check_url
 from tests.fixtures.engine import AT_ONCE, PATIENCE, raw, statuses, text, until
+from tests.fixtures.line import eventually, installed
+from tests.fixtures.postgres import cut_off
 from tests.fixtures.store import NOW
 
 HOUR = timedelta(hours=1)
@@ -276,6 +282,44 @@ async def test_what_a_customer_refuses_for_good_is_no_dead_letter_of_ours(engine
         async with engine.running(claimed):
             assert set((await engine.settled()).values()) == {"dead"}
     assert await engine.world.one("SELECT array_agg(DISTINCT stream) FROM outbox") == ["changes"]
+
+
+# A database that goes and comes
+
+
+async def test_a_database_that_restarts_in_the_middle_of_delivering_costs_nothing(
+    tmp_path, short_folder, embedded_broker
+):
+    """Outpost (998): the connection is never made again. Svix (1844): work stands still until somebody restarts it."""
+    home, gone, asked = short_folder / "data", asyncio.Event(), Counter()
+
+    async def answer(each):
+        asked[each.event_id] += 1
+        if len(asked) > 5:
+            await gone.wait()
+        return 204
+
+    async with simulated_protheus(Options()) as erp, postgres(home) as url:
+        erp.seed(0)
+        for _ in range(40):
+            erp.create_order([NewLine("PAR-M8-30", 10, 1.25)])
+        await asyncio.to_thread(migrate, url)
+        async with installed(tmp_path, url, embedded_broker.bootstrap) as line, line.receiver(answer) as hook:
+            await line.protheus(erp)
+            worker = await line.worker()
+            await eventually(lambda: len(asked) > 6, "some are on their way")
+            await cut_off(home)
+            gone.set()
+            await eventually(lambda: worker.said("leases.unreachable"), "it is missed")
+            async with postgres(home) as again:
+                assert again == url
+                await eventually(lambda: hook.tally.unique == 40, "everything arrives")
+                assert await worker.stop() == 0
+                states = (await line.registry.endpoint("hook")).counts
+            assert (hook.tally.out_of_order, hook.tally.unverified) == (0, 0)
+            assert len(asked) == 40
+            assert max(asked.values()) <= 2
+            assert states["delivered"] == 40
 
 
 # Flink, Aiven and the rest
