@@ -24,13 +24,15 @@ from tests.fixtures.certificates import Authority
 from tests.fixtures.sockets import answering, closing_after, request_of, resetting_after
 
 HERE = Policy(allow_private=True)
+SOON, PATIENCE = 0.3, 30.0
+"""Deadlines: one that comes, and one that is not to."""
 SECRET_QUERY = "?token=canary-in-the-query"
 HEADERS = {"content-type": "application/json", "webhook-id": "evt_1"}
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi"
 
 
 @asynccontextmanager
-async def sender_to(url, seconds=0.3):
+async def sender_to(url, seconds=PATIENCE):
     sender = WebhookSender(url, Dialling(timedelta(seconds=seconds), timedelta(seconds=seconds), 4, HERE))
     try:
         yield sender
@@ -38,7 +40,7 @@ async def sender_to(url, seconds=0.3):
         await sender.close()
 
 
-async def send_to(url, seconds=0.3, body=b"{}"):
+async def send_to(url, seconds=PATIENCE, body=b"{}"):
     async with sender_to(url, seconds) as sender:
         answer = await sender.send(HEADERS, body)
     assert "canary" not in repr(answer)
@@ -240,12 +242,12 @@ async def test_silence_ends_at_the_deadline(serve):
     async def behave(reader, _):
         await reader.read()
 
-    answer = await send_to((await serve(behave)).url)
+    answer = await send_to((await serve(behave)).url, SOON)
     assert answer == Answer(error="timeout", detail="no whole answer before the deadline")
 
 
 async def test_a_dripping_head_ends_at_the_deadline(serve):
-    answer = await send_to((await serve(dripping(b"HTTP/1.1 200 OK\r\nx-slow: "))).url)
+    answer = await send_to((await serve(dripping(b"HTTP/1.1 200 OK\r\nx-slow: "))).url, SOON)
     assert (answer.status, answer.error) == (None, "timeout")
 
 
@@ -257,12 +259,12 @@ async def test_endless_interim_answers_end_at_the_deadline(serve):
             await writer.drain()
             await asyncio.sleep(0.01)
 
-    assert (await send_to((await serve(behave)).url)).error == "timeout"
+    assert (await send_to((await serve(behave)).url, SOON)).error == "timeout"
 
 
 async def test_a_dripping_body_ends_at_the_deadline_and_is_tried_again(serve):
     server = await serve(dripping(b"HTTP/1.1 200 OK\r\n\r\n"))
-    answer = await send_to(server.url)
+    answer = await send_to(server.url, SOON)
     assert (answer.status, answer.error) == (200, "timeout")
     assert set(answer.excerpt) == set(b"x")
     assert classify(answer) is Outcome.RETRY
@@ -274,7 +276,7 @@ async def test_a_receiver_that_never_reads_the_body_ends_at_the_deadline(serve):
         reader._transport.pause_reading()
         await asyncio.Event().wait()
 
-    answer = await send_to((await serve(behave)).url, body=b"x" * 8_000_000)
+    answer = await send_to((await serve(behave)).url, SOON, body=b"x" * 8_000_000)
     assert answer.error == "timeout"
 
 
@@ -291,7 +293,7 @@ async def test_an_endless_body_is_read_to_the_cap_and_its_connection_closed(serv
             sent += 1024
 
     server = await serve(behave)
-    answer = await send_to(server.url, seconds=10)
+    answer = await send_to(server.url)
     assert answer == Answer(status=200, excerpt=b"x" * EXCERPT)
     await server.ended.wait()
     assert sent > BODY_CAP
@@ -320,7 +322,7 @@ async def test_a_compressed_bomb_is_not_unpacked(serve):
     ],
 )
 async def test_noise_and_half_an_answer_are_named_and_tried_again(serve, noise, error):
-    answer = await send_to((await serve(closing_after(noise))).url, seconds=10)
+    answer = await send_to((await serve(closing_after(noise))).url)
     assert (answer.error, classify(answer)) == (error, Outcome.RETRY)
     assert answer.detail
 
@@ -340,7 +342,7 @@ async def test_a_port_that_nobody_listens_on_is_refused():
 
 
 async def test_a_name_that_does_not_exist_is_a_resolve_error():
-    assert (await send_to(f"http://nowhere.invalid/{SECRET_QUERY}", seconds=20)).error == "resolve"
+    assert (await send_to(f"http://nowhere.invalid/{SECRET_QUERY}")).error == "resolve"
 
 
 async def test_an_unanswered_connection_ends_at_the_deadline():
@@ -348,7 +350,7 @@ async def test_an_unanswered_connection_ends_at_the_deadline():
         full.bind(("127.0.0.1", 0))
         full.listen(0)
         first.connect(full.getsockname())  # the backlog is full: the next connection waits for ever
-        answer = await send_to(f"http://127.0.0.1:{full.getsockname()[1]}/{SECRET_QUERY}")
+        answer = await send_to(f"http://127.0.0.1:{full.getsockname()[1]}/{SECRET_QUERY}", SOON)
     assert answer.error == "timeout"
 
 
@@ -362,7 +364,7 @@ async def test_many_at_once_each_keep_their_own_deadline(serve):
     async def behave(reader, _):
         await reader.read()
 
-    async with sender_to((await serve(behave)).url) as sender:
+    async with sender_to((await serve(behave)).url, SOON) as sender:
         answers = await asyncio.gather(*(sender.send(HEADERS, b"{}") for _ in range(20)))
     assert {answer.error for answer in answers} == {"timeout"}
 
@@ -375,7 +377,7 @@ async def test_closing_ends_what_is_in_flight(serve):
         arrived.set()
         await reader.read()
 
-    async with sender_to((await serve(behave)).url, seconds=30) as sender:
+    async with sender_to((await serve(behave)).url) as sender:
         sending = asyncio.create_task(sender.send(HEADERS, b"{}"))
         await arrived.wait()
         await sender.close()
@@ -394,11 +396,11 @@ async def test_a_certificate_of_an_unknown_authority_is_a_tls_error_and_a_known_
     authority = Authority()
     (tmp_path / "root.pem").write_text(authority.root)
     server = await serve(answering(OK), tls=authority.server(tmp_path))
-    answer = await send_to(server.url, seconds=10)
+    answer = await send_to(server.url)
     assert (answer.error, classify(answer)) == ("tls", Outcome.RETRY)
     assert "certificate" in answer.detail
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "root.pem"))
-    assert (await send_to(server.url, seconds=10)).status == 200
+    assert (await send_to(server.url)).status == 200
 
 
 @pytest.mark.parametrize("noise", [b"SSH-2.0-OpenSSH_9.6\r\n", b""])
@@ -409,7 +411,7 @@ async def test_a_tls_handshake_that_fails_is_a_tls_error(serve, noise):
         await writer.drain()
 
     server = await serve(behave)
-    assert (await send_to(server.url.replace("http:", "https:"), seconds=10)).error == "tls"
+    assert (await send_to(server.url.replace("http:", "https:"))).error == "tls"
 
 
 async def test_a_tls_handshake_that_never_ends_ends_at_the_deadline(serve):
@@ -417,7 +419,7 @@ async def test_a_tls_handshake_that_never_ends_ends_at_the_deadline(serve):
         await reader.read()
 
     url = (await serve(behave)).url.replace("http:", "https:")
-    assert (await send_to(url)).error == "timeout"
+    assert (await send_to(url, SOON)).error == "timeout"
 
 
 async def test_connecting_has_its_own_shorter_time(serve):
