@@ -310,15 +310,18 @@ class ReplayLook:
     waiting: int
     cancelled: bool
     matches: tuple[Match, ...]
-    more: bool
-    """Whether others follow the matches."""
+    end: int
+    """The position up to which these are all."""
+    last: bool
+    """Whether nothing can follow that."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bite:
-    """How many deliveries were put in line again, and whether those were the last."""
+    """How many deliveries were put in line again, whether it went forward, and whether it is through."""
 
     put: int
+    moved: bool
     ended: bool
 
 

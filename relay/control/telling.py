@@ -9,6 +9,7 @@ from datetime import datetime
 from relay.domain.connections import ConnectionState
 from relay.domain.deliveries import DeliveryState
 from relay.domain.endpoints import EndpointState, Verification
+from relay.domain.verification import proof
 from relay.store.explain import ConnectionFacts, DeliveryFacts, EndpointFacts, EventFacts, OrderFacts, SnapshotFacts
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
@@ -155,7 +156,9 @@ def _head(head: DeliveryFacts, endpoint: EndpointFacts, now: datetime) -> Said:
     if endpoint.state == EndpointState.DISABLED:
         return Said("waiting", f"{tried}; the endpoint is disabled{because}: `relay endpoints enable {name}`")
     if _unproved(endpoint):
-        return Said("waiting", f"{tried}; the endpoint is not verified{because}: `relay endpoints verify {name}`")
+        return Said(
+            "waiting", f"{tried}; the endpoint has not yet proved that it wants webhooks{because}: it is asked again"
+        )
     if not endpoint.held:
         return Said("waiting", f"{tried}; {NO_WORKER}")
     if endpoint.state == EndpointState.SUSPENDED:
@@ -170,7 +173,8 @@ def _head(head: DeliveryFacts, endpoint: EndpointFacts, now: datetime) -> Said:
 
 
 def _unproved(endpoint: EndpointFacts) -> bool:
-    return endpoint.verified_at is None and endpoint.options.get("verification", Verification.NONE) != Verification.NONE
+    asked = endpoint.options.get("verification", Verification.NONE)
+    return asked in set(Verification) and endpoint.proof != proof(Verification(asked), endpoint.url)
 
 
 def _answer(found: DeliveryFacts) -> str:

@@ -67,10 +67,10 @@ class Chosen:
     """Nothing is left at all."""
 
 
-def chosen(matches: Sequence[Match], *, busy: Collection[str], most: int, more: bool, until: int) -> Chosen:
+def chosen(matches: Sequence[Match], *, busy: Collection[str], most: int, end: int, last: bool) -> Chosen:
     """The next orders: about `most` events, none of a lane that is `busy`, the earliest first.
 
-    `matches` are by position; `more` says that others follow them, `until` is where the replay ends.
+    `matches` are all up to the position `end`, in order; `last` says that nothing follows there.
     """
     taken: set[OrderRef] = set()
     waits = {each.order for each in matches if each.lane in busy}
@@ -84,4 +84,4 @@ def chosen(matches: Sequence[Match], *, busy: Collection[str], most: int, more: 
             first_left = each.position if first_left is None else first_left
     if first_left is not None:
         return Chosen(frozenset(taken), first_left - 1, all=False)
-    return Chosen(frozenset(taken), matches[-1].position if more else until, all=not more)
+    return Chosen(frozenset(taken), end, all=last)

@@ -90,4 +90,6 @@ class Replay:
         if bite.ended:
             log.info("replay.done", endpoint=self.endpoint.id, replay=look.id)
             return 0.0
-        return bite.put / look.per_second or AGAIN
+        if bite.put:
+            return bite.put / look.per_second
+        return 0.0 if bite.moved else AGAIN

@@ -49,7 +49,7 @@ EVENTS = """
     FROM outbox WHERE connection_id = $1 AND remote_id = $2 ORDER BY position DESC LIMIT $3
 """
 ENDPOINTS = """
-    SELECT id, customer_id, name, state, problem, event_types, connections, options, verified_at, failing_since,
+    SELECT id, customer_id, name, state, problem, event_types, connections, options, url, proof, failing_since,
            suspended_at, created_at, coalesce(lease_until > now(), false) AS held
     FROM endpoints WHERE customer_id = $1 ORDER BY name
 """
@@ -127,7 +127,8 @@ class EndpointFacts:
     event_types: list[str]
     connections: list[str]
     options: dict[str, Any]
-    verified_at: datetime | None
+    url: str
+    proof: str
     failing_since: datetime | None
     suspended_at: datetime | None
     created_at: datetime

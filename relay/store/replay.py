@@ -26,13 +26,18 @@ if TYPE_CHECKING:
     import asyncpg
     from asyncpg.pool import PoolConnectionProxy
 
-LOOK_AHEAD = 1000
+LOOK_AHEAD = 500
 """Events looked at for one bite: those of orders that are being sent now are passed over."""
 
-# $1 endpoint, $2 its customer, $3 end, then the criteria, then the endpoint's own filters for what it never had.
+STRETCH = 20_000
+"""Positions looked through for that: a long outbox is read a stretch at a time, whatever the planner thinks."""
+
+# $1 endpoint, $2 its customer, after $3 up to $12, the criteria, then the endpoint's own filters for what it never had.
 MATCHING = """
-    outbox AS o LEFT JOIN deliveries AS d ON d.endpoint_id = $1 AND d.position = o.position
-    WHERE o.customer_id = $2 AND o.stream = 'changes' AND o.state = 'relayed' AND o.position <= $3
+    outbox AS o
+    LEFT JOIN deliveries AS d
+        ON d.endpoint_id = $1 AND d.position = o.position AND d.position > $3 AND d.position <= $12
+    WHERE o.customer_id = $2 AND o.stream = 'changes' AND o.state = 'relayed' AND o.position > $3 AND o.position <= $12
       AND ($4::timestamptz IS NULL OR o.occurred_at >= $4) AND ($5::timestamptz IS NULL OR o.occurred_at < $5)
       AND ($6::text IS NULL OR o.remote_id = $6) AND (cardinality($7::text[]) = 0 OR o.type = ANY($7))
       AND ($8::text IS NULL OR o.connection_id = $8) AND coalesce(d.state, 'never') = ANY($9::text[])
@@ -50,14 +55,18 @@ NEXT = """
 """
 LOOK = f"""
     SELECT o.position, o.connection_id, o.remote_id, coalesce(d.lane, o.connection_id || '|' || o.remote_id) AS lane
-    FROM {MATCHING} AND d.replay_id IS DISTINCT FROM $12 AND o.position > $13 ORDER BY o.position LIMIT $14
+    FROM {MATCHING} AND d.replay_id IS DISTINCT FROM $13 ORDER BY o.position LIMIT $14
 """  # noqa: S608 - constants
+END = """
+    SELECT count(*) AS positions, max(position) AS last
+    FROM (SELECT position FROM outbox WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3) AS stretch
+"""
 LANES = "SELECT DISTINCT lane FROM deliveries WHERE id = ANY($1::text[])"
 LOCK_REPLAY = "SELECT 1 FROM replays WHERE id = $1 AND state = 'running' FOR UPDATE"
 # Locked against being forgotten, before any delivery is: whoever forgets locks in the same order.
 ROWS = f"""
     SELECT o.position, o.event_id, o.customer_id, o.connection_id, o.remote_id, o.sequence, o.type, d.id AS delivery_id
-    FROM {MATCHING} AND d.replay_id IS DISTINCT FROM $12 AND o.position > $13
+    FROM {MATCHING} AND d.replay_id IS DISTINCT FROM $13
       AND (o.connection_id, o.remote_id) IN (SELECT * FROM unnest($14::text[], $15::text[]))
     ORDER BY o.position FOR KEY SHARE OF o
 """  # noqa: S608 - constants
@@ -100,8 +109,8 @@ BACK = """
 class ReplayStore:
     """Replays of an endpoint. Every write names a lease and raises LeaseLost without it."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, look_ahead: int = LOOK_AHEAD, stretch: int = STRETCH) -> None:
+        self._database, self._look_ahead, self._stretch = database, look_ahead, stretch
 
     async def look(self, endpoint: Endpoint, most_waiting: int) -> ReplayLook | None:
         """What there is to do; None: nothing. Of what waits, `most_waiting` are counted at most."""
@@ -111,9 +120,11 @@ class ReplayStore:
                 return None
             cancelled = row["state"] == ReplayState.CANCELLED
             matches: list[Match] = []
+            end, last = row["reached"], False
             if not cancelled and row["waiting"] < most_waiting:
-                values = values_of(endpoint, Criteria.model_validate(row["criteria"]), row["until"])
-                rows = await connection.fetch(LOOK, *values, row["id"], row["reached"], LOOK_AHEAD)
+                end, last = await self._end(connection, row["reached"], row["until"])
+                values = values_of(endpoint, Criteria.model_validate(row["criteria"]), row["reached"], end)
+                rows = await connection.fetch(LOOK, *values, row["id"], self._look_ahead)
                 matches = [
                     Match(each["position"], (each["connection_id"], each["remote_id"]), each["lane"]) for each in rows
                 ]
@@ -126,8 +137,14 @@ class ReplayStore:
             waiting=row["waiting"],
             cancelled=cancelled,
             matches=tuple(matches),
-            more=len(matches) == LOOK_AHEAD,
+            end=matches[-1].position if len(matches) == self._look_ahead else end,
+            last=last and len(matches) < self._look_ahead,
         )
+
+    async def _end(self, connection: "PoolConnectionProxy[asyncpg.Record]", after: int, until: int) -> tuple[int, bool]:
+        """Where the next stretch of the outbox ends, and whether it is the last."""
+        (row,) = await connection.fetch(END, after, until, self._stretch)
+        return (until, True) if row["positions"] < self._stretch else (row["last"], row["last"] == until)
 
     async def bite(
         self, lease: Lease, endpoint: Endpoint, look: ReplayLook, held: Collection[DeliveryId], most: int
@@ -137,19 +154,19 @@ class ReplayStore:
         async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> Bite:
             await guard(connection, "endpoints", lease)
             if await connection.fetchval(LOCK_REPLAY, look.id) is None:
-                return Bite(0, ended=False)
+                return Bite(0, moved=False, ended=False)
             busy = {row["lane"] for row in await connection.fetch(LANES, list(held))}
-            pick = chosen(look.matches, busy=busy, most=most, more=look.more, until=look.until)
+            pick = chosen(look.matches, busy=busy, most=most, end=look.end, last=look.last)
             put = 0
             if pick.orders:
                 refs = sorted(pick.orders)
-                values = values_of(endpoint, look.criteria, look.until)
+                values = values_of(endpoint, look.criteria, look.reached, look.until)
                 columns = [each for each, _ in refs], [each for _, each in refs]
                 await connection.execute(LOCK_NUMBERS, [endpoint.id])
-                rows = await connection.fetch(ROWS, *values, look.id, look.reached, *columns)
+                rows = await connection.fetch(ROWS, *values, look.id, *columns)
                 put = await _put(connection, endpoint, look.id, rows)
             await connection.execute(MOVE, look.id, pick.reached, put, pick.all)
-            return Bite(put, ended=pick.all)
+            return Bite(put, moved=pick.reached > look.reached, ended=pick.all)
 
         return await self._database.transact(work)
 
@@ -212,12 +229,12 @@ def _condition(text: str) -> Condition | None:
     return None
 
 
-def values_of(endpoint: Endpoint, criteria: Criteria, until: int) -> tuple[object, ...]:
-    """The values that MATCHING asks for."""
+def values_of(endpoint: Endpoint, criteria: Criteria, after: int, end: int) -> tuple[object, ...]:
+    """The values that MATCHING asks for: of positions after `after`, up to `end`."""
     return (
         endpoint.id,
         endpoint.customer_id,
-        until,
+        after,
         criteria.since,
         criteria.until,
         criteria.order,
@@ -226,4 +243,5 @@ def values_of(endpoint: Endpoint, criteria: Criteria, until: int) -> tuple[objec
         list(criteria.statuses),
         list(endpoint.event_types),
         list(endpoint.connections),
+        end,
     )

@@ -111,7 +111,7 @@ class ReplayList:
 async def _found(
     connection: "PoolConnectionProxy[asyncpg.Record]", endpoint: Endpoint, criteria: Criteria, until: int
 ) -> Found:
-    (row,) = await connection.fetch(COUNT, *values_of(endpoint, criteria, until))
+    (row,) = await connection.fetch(COUNT, *values_of(endpoint, criteria, 0, until))
     ends = {each["position"]: dict(each) for each in await connection.fetch(EVENTS, [row["first"], row["last"]])}
     at_most = bool(endpoint.options.where) and Past.NEVER in criteria.statuses
     return Found(row["events"], at_most and row["events"] > 0, ends.get(row["first"]), ends.get(row["last"]))

@@ -38,6 +38,11 @@ FORGET_OTHERS = """
         SELECT ctid FROM attempts_other WHERE started_at < now() - $1::interval LIMIT $2 FOR UPDATE SKIP LOCKED
     ))
 """
+# One that was cancelled stays until what it put in line has been taken back.
+FORGET_REPLAYS = """
+    DELETE FROM replays AS r WHERE ended_at < now() - $1::interval
+    AND NOT EXISTS (SELECT 1 FROM deliveries AS d WHERE d.replay_id = r.id AND d.state = 'waiting')
+"""
 DAYS = """
     SELECT to_date(substr(child.relname, 10), 'YYYYMMDD') AS day
     FROM pg_inherits AS i JOIN pg_class AS child ON child.oid = i.inhrelid
@@ -75,6 +80,11 @@ class RetentionStore:
     async def forget(self) -> int:
         """Forget one bite of old events with their deliveries; how many. What still waits is kept."""
         return await self._bite(FORGET)
+
+    async def forget_replays(self) -> None:
+        """Forget replays that ended long ago; what they sent stays."""
+        async with self._database.session() as connection:
+            await connection.execute(FORGET_REPLAYS, self._keep)
 
     async def forget_attempts(self) -> int:
         """Forget one bite of old attempts that are in no day's partition; how many."""

@@ -163,7 +163,9 @@ async def test_an_endpoint_that_is_disabled_suspended_unverified_or_without_a_wo
     assert await says() == "was not tried yet; the endpoint fails since 3 d and is only probed now and then"
     await world.registry.set_endpoint(hook.lease.subject, EndpointState.ACTIVE)
     await world.sql('UPDATE endpoints SET options = \'{"verification": "challenge"}\'')
-    assert await says() == "was not tried yet; the endpoint is not verified: `relay endpoints verify acme/hook`"
+    assert (
+        await says() == "was not tried yet; the endpoint has not yet proved that it wants webhooks: it is asked again"
+    )
     await world.sql("UPDATE endpoints SET options = '{}'")
     await world.expire("endpoints", hook.lease.subject)
     assert await says() == "was not tried yet; no worker works on it: is `relay worker` running?"

@@ -12,7 +12,8 @@ from relay.domain.deliveries import Answer, Outcome
 from relay.domain.endpoints import EndpointOptions, Ordering
 from relay.domain.errors import LeaseLost, NotFound, UserError
 from relay.domain.replays import Criteria, Past, ReplayState
-from relay.store.replay import ReplayStore
+from relay.store import replay as store
+from relay.store.replay import ReplayStore, values_of
 from relay.store.replays import ReplayList
 from relay.store.retention import RetentionStore
 from tests.fixtures.store import NOW, attempt, entry
@@ -404,3 +405,47 @@ async def test_a_delivery_sent_again_records_its_attempts_beside_the_earlier_one
     found = await world.registry.delivery(head.id)
     assert [each["status"] for each in found["attempts_made"]] == [200, 400]
     assert (found["state"], found["attempts"]) == ("dead", 1)
+
+
+async def test_what_a_runner_asks_for_uses_indexes_however_much_is_stored(world, erp, hook, again):
+    async with world.database.session() as connection:
+        await connection.execute("""
+            INSERT INTO outbox (event_id, stream, state, customer_id, connection_id, remote_id, sequence, type,
+                                occurred_at, body)
+                SELECT 'evt_' || n, 'changes', 'relayed', 'acme', 'con_acme_erp', 'p' || n % 500, n, 'x', now(), ''
+                FROM generate_series(1, 20000) AS n;
+            INSERT INTO deliveries (id, endpoint_id, position, lane, state, number, replay_id)
+                SELECT 'dlv_' || position, 'end_acme_hook', position, 'con|' || remote_id,
+                       CASE WHEN position % 3 = 0 THEN 'waiting' ELSE 'delivered' END, position,
+                       CASE WHEN position % 5 = 0 THEN 'rpl_' || position % 20 END FROM outbox;
+            ANALYZE;
+        """)
+        values = values_of(hook.subject, ALL, 500, 1500)
+        for statement, arguments, index in (
+            (store.NEXT, ("end_acme_hook", 300), "deliveries_replay"),
+            (store.END, (500, 20000, 1000), "outbox_pkey"),
+            (store.LOOK, (*values, "rpl_1", 500), "outbox_pkey"),
+            (store.ROWS, (*values, "rpl_1", ["con_acme_erp"], ["p7"]), "outbox_order"),
+            (store.AGAIN, (["dlv_1", "dlv_2"], "rpl_1"), "deliveries_pkey"),
+            (store.HEADS, ("end_acme_hook", ["con|p1", "con|p2"]), "deliveries_lane"),
+            (store.BACK, ("rpl_1", []), "deliveries_replay"),
+        ):
+            explained = "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN {statement}", *arguments))
+            assert index in explained, explained
+            assert "Seq Scan on outbox" not in explained, explained
+            assert "Seq Scan on deliveries" not in explained, explained
+
+
+async def test_a_long_outbox_is_looked_through_a_stretch_at_a_time(world, erp, hook, again):
+    again.runner = ReplayStore(world.database, look_ahead=2, stretch=2)
+    await told(world, erp, "p1", "p2", "p3", "p4", "p5")
+    await sent(world, hook)
+    await again.begun(hook, Criteria(order="p5"))
+    bites = [await again.bite(hook) for _ in range(3)]
+    assert [(each.put, each.moved, each.ended) for each in bites] == [
+        (0, True, False),
+        (0, True, False),
+        (1, True, True),
+    ]
+    await again.begun(hook, name="rpl_2")
+    assert [(await again.bite(hook)).put for _ in range(3)] == [2, 2, 0], "one of them waits in line already"

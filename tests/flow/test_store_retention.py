@@ -190,3 +190,18 @@ async def test_an_attempt_whose_day_gets_a_partition_under_way_goes_there(world,
                 await asyncio.sleep(0)
         await recording
     assert await kept(world, day) == 1
+
+
+async def test_replays_that_ended_long_ago_are_forgotten_unless_something_of_them_waits(world, retention):
+    await world.endpoint()
+    for name, ended in (("old", "31 days"), ("young", "1 day"), ("waits", "31 days")):
+        await world.sql(
+            "INSERT INTO replays (id, endpoint_id, criteria, per_second, until, found, state, ended_at)"
+            " VALUES ($1, 'end_acme_hook', '{}', 1, 0, 0, 'cancelled', now() - $2::text::interval)",
+            name,
+            ended,
+        )
+    await world.admissions.admit(await world.tell(await world.connection(), "p1"))
+    await world.sql("UPDATE deliveries SET replay_id = 'waits'")
+    await retention.forget_replays()
+    assert [row["id"] for row in await world.sql("SELECT id FROM replays ORDER BY id")] == ["waits", "young"]

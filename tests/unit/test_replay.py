@@ -28,23 +28,24 @@ def orders_of(pick: Chosen):
 
 
 @pytest.mark.parametrize(
-    ("orders", "busy", "most", "more", "taken", "reached", "all_"),
+    ("orders", "busy", "most", "last", "taken", "reached", "all_"),
     [
-        ("aba", "", 10, False, "ab", UNTIL, True),
-        ("aba", "", 10, True, "ab", 3, False),
-        ("aba", "", 1, False, "a", 1, False),
-        ("aab", "", 1, False, "a", 2, False),
-        ("aba", "a", 10, False, "b", 0, False),
-        ("bab", "a", 10, False, "b", 1, False),
-        ("aa", "a", 10, True, "", 0, False),
-        ("", "", 10, False, "", UNTIL, True),
+        ("aba", "", 10, True, "ab", UNTIL, True),
+        ("aba", "", 10, False, "ab", UNTIL, False),
+        ("aba", "", 1, True, "a", 1, False),
+        ("aab", "", 1, True, "a", 2, False),
+        ("aba", "a", 10, True, "b", 0, False),
+        ("bab", "a", 10, True, "b", 1, False),
+        ("aa", "a", 10, False, "", 0, False),
+        ("", "", 10, True, "", UNTIL, True),
+        ("", "", 10, False, "", UNTIL, False),
     ],
 )
 def test_the_next_orders_are_chosen_whole_and_busy_ones_left(  # noqa: PLR0917 - a table
-    orders, busy, most, more, taken, reached, all_
+    orders, busy, most, last, taken, reached, all_
 ):
     lanes = {f"con|{order}" for order in busy}
-    pick = chosen(matches(orders), busy=lanes, most=most, more=more, until=UNTIL)
+    pick = chosen(matches(orders), busy=lanes, most=most, end=UNTIL, last=last)
     assert ("".join(orders_of(pick)), pick.reached, pick.all) == (taken, reached, all_)
 
 
@@ -57,9 +58,9 @@ def test_bite_after_bite_everything_goes_exactly_once_and_every_order_in_one_pie
         seen = left[:window]
         # Who is busy for ever is no case: the runner ends what it holds.
         busy = data.draw(st.sets(st.sampled_from("abcdef"))) if rounds < 5 else set()
-        pick = chosen(
-            seen, busy={f"con|{each}" for each in busy}, most=most, more=len(left) > window, until=len(everything)
-        )
+        last = len(left) <= window
+        end = len(everything) if last else seen[-1].position
+        pick = chosen(seen, busy={f"con|{each}" for each in busy}, most=most, end=end, last=last)
         gone += [each for each in left if each.order in pick.orders]
         assert not busy & set(orders_of(pick))
         assert pick.reached >= reached
@@ -96,7 +97,7 @@ class Line:
 
 
 def look(*, per_second=50.0, waiting=0, cancelled=False):
-    return ReplayLook("rpl_1", Criteria(), per_second, 0, UNTIL, waiting, cancelled, (), more=False)
+    return ReplayLook("rpl_1", Criteria(), per_second, 0, UNTIL, waiting, cancelled, (), UNTIL, last=False)
 
 
 @asynccontextmanager
@@ -110,7 +111,7 @@ def replaying(*answers):
 
 
 async def test_a_bite_wakes_the_runner_and_the_next_comes_at_the_rate_that_was_asked_for():
-    stage, line, woken = replaying(look(per_second=20), Bite(30, ended=False))
+    stage, line, woken = replaying(look(per_second=20), Bite(30, moved=True, ended=False))
     assert await stage.run_once() == 1.5
     assert line.asked == [("bite", LEASE, frozenset({"dlv_held"}), 20)]
     assert woken
@@ -118,18 +119,23 @@ async def test_a_bite_wakes_the_runner_and_the_next_comes_at_the_rate_that_was_a
 
 @pytest.mark.parametrize(("per_second", "most"), [(0.5, 1), (20, 20), (100_000, MOST_AT_ONCE)])
 async def test_a_bite_is_never_empty_and_never_large(per_second, most):
-    stage, line, _ = replaying(look(per_second=per_second), Bite(1, ended=False))
+    stage, line, _ = replaying(look(per_second=per_second), Bite(1, moved=True, ended=False))
     await stage.run_once()
     assert line.asked[0][-1] == most
 
 
 async def test_nothing_put_in_line_is_tried_again_later_and_wakes_nobody():
-    stage, _, woken = replaying(look(), Bite(0, ended=False))
+    stage, _, woken = replaying(look(), Bite(0, moved=False, ended=False))
     assert (await stage.run_once(), woken) == (AGAIN, [])
 
 
+async def test_a_stretch_without_any_match_is_passed_at_once():
+    stage, _, woken = replaying(look(), Bite(0, moved=True, ended=False))
+    assert (await stage.run_once(), woken) == (0.0, [])
+
+
 async def test_after_the_last_bite_the_next_replay_is_looked_for_at_once():
-    stage, _, woken = replaying(look(), Bite(2, ended=True))
+    stage, _, woken = replaying(look(), Bite(2, moved=True, ended=True))
     assert (await stage.run_once(), woken) == (0.0, [1])
 
 
@@ -147,13 +153,13 @@ async def test_what_was_cancelled_is_taken_back_until_nothing_of_it_waits():
 
 
 async def test_it_runs_until_nothing_is_left():
-    stage, line, _ = replaying(look(), Bite(1, ended=True), look(), Bite(1, ended=True))
+    stage, line, _ = replaying(look(), Bite(1, moved=True, ended=True), look(), Bite(1, moved=True, ended=True))
     await asyncio.wait_for(stage.run(), 10)
     assert line.answers == []
 
 
 async def test_it_stops_in_the_middle_of_a_pause():
-    stage, line, woken = replaying(look(per_second=0.001), Bite(1, ended=False), look())
+    stage, line, woken = replaying(look(per_second=0.001), Bite(1, moved=True, ended=False), look())
     running = asyncio.create_task(stage.run())
     async with asyncio.timeout(10):
         while not woken:  # noqa: ASYNC110 - it rings when a bite was taken
