@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from socket import AF_INET, SOCK_DGRAM, socket
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.domain.deliveries import Answer
@@ -17,7 +17,7 @@ from relay.domain.egress import METADATA, SPECIAL, Policy, embedded, literal, ne
 from relay.domain.errors import UserError
 from relay.wire.egress import Found, _is_own, checked, lookup
 from relay.wire.pinned import Dialling
-from relay.wire.webhook import WebhookSender, check_host
+from relay.wire.webhook import WebhookSender, check_host, check_url
 
 STRICT, HERE = Policy(), Policy(allow_private=True)
 PUBLIC = ("93.184.215.14", "1.1.1.1", "8.8.8.8", "2606:4700:4700::1111", "2a00:1450:4001:81b::200e")
@@ -90,6 +90,26 @@ def test_an_allowed_ipv6_form_does_not_carry_a_special_ipv4_address_through(form
 @given(st.integers(0, 2**32 - 1).map(IPv4Address) | st.integers(0, 2**128 - 1).map(IPv6Address))
 def test_nothing_passes_that_python_does_not_call_global(address):
     assert STRICT.refusal(address, 443) or (address.is_global and not address.is_multicast)
+
+
+IANA = (
+    *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24"),
+    *("192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.168.0.0/16", "192.175.48.0/24"),
+    *("198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4", "255.255.255.255/32"),
+    *("::1/128", "::/128", "::ffff:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "100:0:0:1::/64"),
+    *("2001::/23", "2001::/32", "2001:2::/48", "2001:3::/32", "2001:4:112::/48", "2001:10::/28", "2001:20::/28"),
+    *("2001:30::/28", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20", "5f00::/16", "fc00::/7"),
+    *("fe80::/10", "fec0::/10", "ff00::/8"),
+)
+"""The special-purpose registries and the multicast ranges as IANA lists them, written down once more."""
+
+
+@pytest.mark.parametrize("network", IANA)
+def test_every_network_of_the_registries_is_refused_from_end_to_end(network):
+    """Svix misses Teredo, ::/96 and fec0::/10; Convoy, unlicensed, private networks; Outpost all of them."""
+    first, last = ip_network(network)[0], ip_network(network)[-1]
+    assert STRICT.refusal(first, 443)
+    assert STRICT.refusal(last, 443)
 
 
 @pytest.mark.parametrize("address", PUBLIC)
@@ -280,6 +300,24 @@ async def test_the_host_of_a_new_endpoint_is_checked_and_a_refusal_does_not_repe
     assert "canary" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("127.0.0.1", "127.1", "2130706433", "0x7f000001", "0177.0.0.1", "017700000001", "0x7f.0.0.1", "127.0.0.1."),
+        *("0", "0.0.0.1", "00000000.0", "[::]", "[::1]", "[0:0:0:0:0:0:0:1]", "[::127.0.0.1]", "[::ffff:127.0.0.1]"),
+        *("[::ffff:7f00:1]", "[::ffff:0:127.0.0.1]", "[64:ff9b::127.0.0.1]", "[64:ff9b:1::7f00:1]", "[2002:7f00:1::]"),
+        *("[2001:0:7f00:1::]", "[2a00:1450::5efe:7f00:1]", "[fe80::1]", "[fe80::1%25lo]", "[fe80::1%lo]", "[fec0::1]"),
+        *("①②⑦.0.0.1", "１２７.0.0.1", "127。0。0。1", "%31%32%37.0.0.1", "localhost", "LocalHost", "ⓛⓞⓒⓐⓛⓗⓞⓢⓣ"),
+        *("169.254.169.254", "0xa9fea9fe", "[::ffff:169.254.169.254]", "[fd00:ec2::254]", "168.63.129.16"),
+        *("user@127.0.0.1", "example.com@127.0.0.1", "127.0.0.1#@example.com", "127.0.0.1\\@example.com"),
+    ],
+)
+async def test_no_spelling_of_an_address_of_ours_gets_past_both_checks(host):
+    with pytest.raises(UserError, match="the endpoint's URL") as refused:
+        await check_host(check_url(f"https://{host}/canary"), STRICT, within=timedelta(seconds=10))
+    assert "canary" not in str(refused.value)
+
+
 # The sender
 
 
@@ -359,6 +397,27 @@ async def test_a_name_that_turns_to_a_forbidden_address_is_not_called_there_alth
             answer = await sent(sender)
         assert answer == Answer(error="policy", detail="hooks.invalid (127.0.0.2) is this machine (loopback)")
         assert (receiver.connections, inside.connections) == (1, 0)
+
+
+ADDRESSES = ("127.0.0.1", "127.0.0.2", "127.0.0.3", "10.0.0.1", "169.254.169.254", "::ffff:127.0.0.1")
+FREE = {"127.0.0.1", "127.0.0.2"}
+
+
+@settings(max_examples=30)
+@given(st.lists(st.lists(st.sampled_from(ADDRESSES), min_size=1, max_size=3), min_size=1, max_size=6))
+def test_whatever_a_name_turns_to_only_checked_addresses_are_called(answers):
+    async def follow():
+        policy = Policy(allow=networks("127.0.0.1, 127.0.0.2"))
+        async with receiving() as one, receiving("127.0.0.2", one.port), receiving("127.0.0.3", one.port) as inside:
+            async with sending(one.port, answering(*answers), policy=policy, lifetime=0) as sender:
+                for answer in answers:
+                    told = await sent(sender)
+                    free = set(answer) <= FREE
+                    assert (told.status, told.error) == ((200, "") if free else (None, "policy"))
+                    assert told.address in (set(answer) if free else {""})
+            assert inside.connections == 0
+
+    asyncio.run(follow())
 
 
 async def test_within_the_dns_lifetime_a_reconnect_goes_to_the_checked_address():
