@@ -284,6 +284,37 @@ async def test_what_a_customer_refuses_for_good_is_no_dead_letter_of_ours(engine
     assert await engine.world.one("SELECT array_agg(DISTINCT stream) FROM outbox") == ["changes"]
 
 
+async def test_an_answer_that_takes_longer_than_a_lease_is_waited_for_by_one_worker_alone(line):
+    """Outpost (1050, 1063): its lock lasts as long as the deadline, 5 seconds: who comes then sends again, or waits."""
+    slow, asked = asyncio.Event(), []
+
+    async def answer(each):
+        asked.append(each.event_id)
+        await slow.wait()
+        return 204
+
+    async with simulated_protheus(Options()) as erp, line.receiver(answer) as hook:
+        erp.seed(0)
+        erp.create_order([NewLine("PAR-M8-30", 10, 1.25)])
+        await line.protheus(erp)
+        workers = [await line.worker(), await line.worker()]
+        await eventually(lambda: asked, "it is on its way")
+        database = await asyncpg.connect(line.database_url)
+        try:
+            # A lease is of two seconds here.
+            over = await database.fetchval("SELECT lease_until + interval '4 seconds' FROM endpoints")
+            async with asyncio.timeout(PATIENCE):
+                while await database.fetchval("SELECT lease_until FROM endpoints") < over:  # noqa: ASYNC110 - a database
+                    await asyncio.sleep(0.05)
+        finally:
+            await database.close()
+        assert len(asked) == 1
+        slow.set()
+        await eventually(lambda: hook.tally.unique == 1, "it is taken")
+        assert [await each.stop() for each in workers] == [0, 0]
+    assert len(asked) == 1
+
+
 # A database that goes and comes
 
 
