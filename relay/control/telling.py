@@ -13,6 +13,8 @@ from relay.domain.verification import proof
 from relay.store.explain import ConnectionFacts, DeliveryFacts, EndpointFacts, EventFacts, OrderFacts, SnapshotFacts
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
+HELD_BACK = 10
+"""Seconds after which a delivery that is due is said to be held back."""
 NO_WORKER = "no worker works on it: is `relay worker` running?"
 NOT_WANTED, NOT_YET = "not wanted", "not yet"
 
@@ -168,6 +170,10 @@ def _head(head: DeliveryFacts, endpoint: EndpointFacts, now: datetime) -> Said:
         return Said(
             "waiting", f"{tried}; the endpoint fails{since} and is only probed now and then{because}", head.due_at
         )
+    if head.due_at is not None and (late := (now - head.due_at).total_seconds()) > HELD_BACK:
+        # The flow is in its runner's memory: what it holds back shows only in time.
+        why = "held back by the endpoint's limits, or by its circuit breaker after failures"
+        return Said("waiting", f"{tried}; due for {span(late)}: {why}{because}", head.due_at)
     coming = "unknown" if head.due_at is None else ahead(head.due_at, now)
     return Said("waiting", f"{tried}; next attempt {coming}{because}", head.due_at)
 

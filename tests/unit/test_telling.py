@@ -166,6 +166,11 @@ def test_a_delivery_tells_where_it_stands(changed, state, says):
     assert (told.state, told.sentence[: len(says)]) == (state, says)
 
 
+def test_a_delivery_that_is_long_due_is_said_to_be_held_back():
+    told = telling.delivery(EVENT, ENDPOINT, order(deliveries=[replace(DELIVERY, due_at=before(minutes=5))]))
+    assert told.sentence.startswith("was not tried yet; due for 5 min: held back by the endpoint's limits")
+
+
 def test_a_waiting_delivery_without_a_head_is_no_reason_to_fail():
     found = order(deliveries=[replace(DELIVERY, due_at=None)])
     assert "next attempt unknown" in telling.delivery(EVENT, ENDPOINT, replace(found, heads={})).sentence
