@@ -1,8 +1,10 @@
 """What relay shows a receiver: what may be written down, what is refused without being repeated, what comes back."""
 
 import base64
+import json
 import re
 import ssl
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
@@ -245,3 +247,13 @@ def test_the_parts_are_what_they_are_called():
     assert isinstance(given({"auth": {"kind": "bearer", "token": "t"}}).auth, Bearer)
     assert isinstance(given({"auth": {"kind": "basic", "username": "u", "password": ""}}).auth, Basic)
     assert isinstance(given({"certificate": {"chain": certificate, "key": key}}).certificate, ClientCertificate)
+
+
+def test_the_page_shows_access_that_can_be_given_and_names_every_part():
+    section = (Path(__file__).parents[2] / "docs/webhooks.md").read_text().partition("## Access to your endpoint")[2]
+    (example,) = re.findall(r"```json\n(.*?)```", section, re.DOTALL)
+    assert given(json.loads(example)).auth.kind == "oauth2"
+    for model in (Access, Basic, Bearer, ClientCredentials, ClientCertificate):
+        assert all(f"`{name}`" in section for name in model.model_fields if name != "kind"), model
+    for kind in ("basic", "bearer", "oauth2"):
+        assert f"kind `{kind}`" in section
