@@ -356,6 +356,25 @@ async def test_a_database_that_restarts_in_the_middle_of_delivering_costs_nothin
 # Flink, Aiven and the rest
 
 
+async def test_a_connection_serves_one_event_after_the_other(engine):
+    """Hook0 makes a client for each delivery: each begins with a handshake."""
+    connections = 0
+
+    async def speak(reader, writer):
+        nonlocal connections
+        connections += 1
+        while await reader.readuntil(b"\r\n\r\n"):
+            await reader.readexactly(4)
+            writer.write(b"HTTP/1.1 204 Fine\r\n\r\n")
+
+    async with raw(speak) as url:
+        claimed = await engine.endpoint(url, new_secret(os.urandom(32)), at_once=1)
+        await engine.tell("p1", "p2", "p3", "p4")
+        async with engine.running(claimed):
+            assert set((await engine.settled()).values()) == {"delivered"}
+    assert connections == 1
+
+
 async def test_one_refused_event_of_many_is_sent_again_alone(engine):
     """Flink sends the whole batch again and takes its one status for all; Aiven holds up all that is behind."""
     asked = Counter()
