@@ -17,6 +17,8 @@ import orjson
 import structlog
 from pydantic import ValidationError
 
+from relay.domain.access import Access
+from relay.domain.access import read as read_access
 from relay.domain.connections import Connection, ConnectionState, Polled
 from relay.domain.egress import Policy
 from relay.domain.endpoints import Endpoint, Verification
@@ -258,19 +260,19 @@ class EndpointRunner:
     async def run(self) -> None:
         """Deliver. Raises UserError, LeaseLost, and Unavailable when the store is not there.
 
-        A UserError is the endpoint's problem from then on: its signing secret cannot be opened or used.
+        A UserError is the endpoint's problem from then on: its signing secret or access cannot be opened or used.
         """
         parts, endpoint, lease = self.parts, self.claimed.subject, self.claimed.lease
         assert isinstance(endpoint, Endpoint)
         try:
-            keys = await self._keys(endpoint)
+            keys, access = await self._keys(endpoint), await self._access(endpoint)
         except UserError as error:
             await parts.deliveries.save_problem(lease, str(error))
             raise
         if not (endpoint.health.noticed or endpoint.health.suspended_at):
             await parts.deliveries.save_problem(lease, None)
         dialling = Dialling(endpoint.deadline, parts.connect_timeout, endpoint.at_once, parts.egress)
-        sender = WebhookSender(endpoint.url, dialling)
+        sender = WebhookSender(endpoint.url, dialling, access)
         try:
             verified = await self._verified(endpoint, keys, sender)
             if verified and not self._stopped:
@@ -328,3 +330,9 @@ class EndpointRunner:
             endpoint.customer_id, endpoint.id, Purpose.SIGNING_SECRET, endpoint.sealed
         )
         return signing_keys(read(opened), int(self.parts.clock().timestamp()))
+
+    async def _access(self, endpoint: Endpoint) -> Access:
+        if not endpoint.access:
+            return Access()
+        opener = self.parts.opener
+        return read_access(await opener.open(endpoint.customer_id, endpoint.id, Purpose.ACCESS, endpoint.access))

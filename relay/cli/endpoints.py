@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
-from relay.cli.given import settings_of
+from relay.cli.given import access_of, settings_of
 from relay.cli.options import AsJson, Customer, Data, Name, moment, span
 from relay.cli.running import settings_for_command, with_control
 from relay.cli.shown import details, document, line, note, table
@@ -28,6 +28,10 @@ LONGEST_ANSWER = 200
 Options = Annotated[
     list[str] | None,
     typer.Option("--set", help="An option: see `relay endpoints options`; again for more.", metavar="NAME=VALUE"),
+]
+AccessFile = Annotated[
+    Path | None,
+    typer.Option(help="What the receiver asks for beside the signature, JSON: docs/webhooks.md; - is standard input."),
 ]
 SecretFile = Annotated[
     Path | None,
@@ -60,6 +64,7 @@ def add(  # noqa: PLR0913 - one per option
         Signing, typer.Option(help="Sign with a shared secret, a key pair (the receiver gets the public key), or both.")
     ] = Signing.HMAC,
     options: Options = None,
+    access_file: AccessFile = None,
     secret_file: SecretFile = None,
     data: Data = None,
     as_json: AsJson = False,
@@ -69,6 +74,7 @@ def add(  # noqa: PLR0913 - one per option
     With ed25519 there is no secret to hand over: the receiver verifies with the public key.
     """
     settings = settings_for_command(data)
+    access = access_of(access_file) if access_file else {}
     with _private(secret_file) as file:
         added = with_control(
             data,
@@ -84,6 +90,7 @@ def add(  # noqa: PLR0913 - one per option
                 allow_http=settings.deliver.allow_http or settings.database.url is None,
                 signing=signing,
                 options=settings_of(EndpointOptions, options or []),
+                access=access,
             ),
         )
         _hand_over(added, file)
@@ -115,11 +122,14 @@ def change(  # noqa: PLR0913 - one per option
     unset: Annotated[
         list[str] | None, typer.Option("--unset", help="An option that is the default again.", metavar="NAME")
     ] = None,
+    access_file: AccessFile = None,
+    no_access: Annotated[bool, typer.Option("--no-access", help="Send the signature and nothing more.")] = False,
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
     """Change an endpoint: what is given, and nothing else. What waits is sent by the new rules."""
     settings = settings_for_command(data)
+    access = access_of(access_file) if access_file else None
     _tell(
         with_control(
             data,
@@ -133,6 +143,7 @@ def change(  # noqa: PLR0913 - one per option
                 allow_http=settings.deliver.allow_http or settings.database.url is None,
                 options=settings_of(EndpointOptions, options or []),
                 defaults=unset or (),
+                access={} if no_access else access,
             ),
         ),
         as_json=as_json,

@@ -64,6 +64,17 @@ def signing_secrets_of(file: Path | None, variable: str, environment: Mapping[st
     return found
 
 
+def access_of(file: Path) -> dict[str, Any]:
+    """What an endpoint asks for beside the signature, from a file of JSON. Raises UserError, which repeats nothing."""
+    try:
+        found = orjson.loads(_text(file, "--access-file"))
+    except orjson.JSONDecodeError as error:
+        raise UserError(f"--access-file {file} is not JSON: see line {error.lineno}") from None
+    if not isinstance(found, dict):
+        raise UserError(f"--access-file {file} holds no JSON object: write it as docs/webhooks.md shows")
+    return found
+
+
 def confirm(question: str) -> None:
     """Go on when a person says yes. Raises typer.Abort, and UserError when there is no terminal to ask on."""
     if not sys.stdin.isatty():

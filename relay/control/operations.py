@@ -30,6 +30,8 @@ from relay.control.views import (
     KeyView,
     SecretRotated,
 )
+from relay.domain import access as accesses
+from relay.domain.access import Access
 from relay.domain.capabilities import Capabilities
 from relay.domain.connections import Connection, ConnectionId, ConnectionState, CustomerId
 from relay.domain.deliveries import DeliveryState
@@ -44,7 +46,7 @@ from relay.store.registry import Registry
 from relay.store.replays import ReplayList
 from relay.vault.vault import Place, Purpose, Vault
 from relay.wire.egress import Resolver, lookup
-from relay.wire.webhook import check_host, check_url
+from relay.wire.webhook import check_access, check_host, check_url
 
 POLL_EVERY = timedelta(seconds=60)
 RECONCILE_EVERY = timedelta(hours=1)
@@ -177,10 +179,12 @@ class Control:
         allow_http: bool = False,
         signing: str = Signing.HMAC,
         options: Mapping[str, Any] = MappingProxyType({}),
+        access: Mapping[str, Any] = MappingProxyType({}),
     ) -> EndpointAdded:
         """Add an endpoint, with its customer when that is new; its signing secret is in the answer and nowhere else.
 
-        `signing` is `hmac`, `ed25519` or `both`; `options` are those of EndpointOptions that are not the default.
+        `signing` is `hmac`, `ed25519` or `both`; `options` are those of EndpointOptions that are not the default;
+        `access` is what the receiver asks for beside the signature, and is sealed.
 
         Raises:
             UserError: a name, the address, an event type, the signing or another value cannot be used, or `egress`
@@ -195,6 +199,7 @@ class Control:
         unresolved = await check_host(checked_url, self.egress, within=RESOLVE_WITHIN, resolve=self.resolve)
         new_secrets, endpoint_id = made(signing), EndpointId(f"end_{secrets.token_hex(12)}")
         place = Place(customer, endpoint_id, Purpose.SIGNING_SECRET)
+        wanted = check_access(accesses.given(access), allow_http=allow_http)
         new = Endpoint(
             id=endpoint_id,
             customer_id=customer,
@@ -206,6 +211,7 @@ class Control:
             deadline=given.span_given("deadline", deadline, given.SHORTEST_DEADLINE, given.LONGEST_DEADLINE),
             options=options_given(options),
             sealed=await self._sealed(self.vault(), place, sealable(new_secrets)),
+            access=await self._sealed_access(customer, endpoint_id, wanted),
         )
         await self.registry.add_endpoint(new, public_of(new_secrets))
         return EndpointAdded(
@@ -226,10 +232,12 @@ class Control:
         allow_http: bool = False,
         options: Mapping[str, Any] = MappingProxyType({}),
         defaults: Iterable[str] = (),
+        access: Mapping[str, Any] | None = None,
     ) -> EndpointView:
         """Change what is given and nothing else; deliveries under way are finished as they began.
 
         `options` are values of EndpointOptions by name, `defaults` names of those that are the default from now on.
+        `access` takes the place of the whole access; an empty one ends it.
 
         Raises:
             NotFound: no such endpoint, or its customer has no such connection.
@@ -251,6 +259,9 @@ class Control:
         if deadline is not None:
             bounds = (given.SHORTEST_DEADLINE, given.LONGEST_DEADLINE)
             after = replace(after, deadline=given.span_given("deadline", deadline, *bounds))
+        if access is not None:
+            wanted = check_access(accesses.given(access), allow_http=allow_http)
+            after = replace(after, access=await self._sealed_access(before.customer_id, before.id, wanted))
         await self.registry.change_endpoint(before, after)
         return await self.endpoint(before.id)
 
@@ -354,6 +365,11 @@ class Control:
     async def _sealed(self, vault: Vault, place: Place, plaintext: bytes) -> bytes:
         key = await self.registry.customer_key(place.customer_id, vault.new_customer_key(place.customer_id))
         return vault.seal(key, place, plaintext)
+
+    async def _sealed_access(self, customer: str, endpoint_id: str, access: Access) -> bytes:
+        if access == Access():
+            return b""
+        return await self._sealed(self.vault(), Place(customer, endpoint_id, Purpose.ACCESS), accesses.written(access))
 
     async def _connection_id(self, customer: str, name: str) -> str:
         try:

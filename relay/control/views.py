@@ -108,6 +108,8 @@ class EndpointView(View):
     at_once: int
     deadline: timedelta
     options: EndpointOptions
+    access: bool
+    """Whether it is shown more than the signature: headers, a login, a certificate."""
     verified: bool
     """It has proved what `options.verification` asks for, if anything."""
     allowed_per_minute: int | None
@@ -133,6 +135,7 @@ class EndpointView(View):
             at_once=subject.at_once,
             deadline=subject.deadline,
             options=subject.options,
+            access=bool(subject.access),
             verified=subject.verified,
             allowed_per_minute=subject.allowed_per_minute,
             failing_since=subject.health.failing_since,

@@ -9,9 +9,12 @@ from datetime import timedelta
 
 import pytest
 
+from relay.control import Control
+from relay.domain.egress import Policy
 from relay.domain.endpoints import EndpointOptions, EndpointState, Ordering
+from relay.domain.errors import UserError
 from relay.domain.signing import new_secret
-from tests.fixtures.engine import AT_ONCE, PATIENCE, raw, statuses, text, until
+from tests.fixtures.engine import AT_ONCE, KEY, PATIENCE, VAULT, raw, statuses, text, until
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -323,3 +326,78 @@ async def again(engine, claimed):
     await engine.world.expire("endpoints", claimed.lease.subject)
     found = await engine.world.claimed("endpoints", claimed.lease.subject)
     return replace(found, subject=replace(found.subject, sealed=claimed.subject.sealed))
+
+
+# Access
+
+
+async def test_what_a_person_gave_for_access_is_sealed_and_shown_with_each_webhook_until_it_is_taken_back(engine):
+    registry, heads = engine.world.registry, []
+
+    async def speak(reader, writer):
+        while True:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+            await reader.readexactly(int(head.partition("content-length: ")[2].split("\r\n")[0]))
+            heads.append(head)
+            writer.write(b"HTTP/1.1 204 x\r\n\r\n")
+
+    control = Control(registry, lambda: VAULT, {}, Policy(allow_private=True))
+    access = {"headers": {"X-Tenant": "t1"}, "auth": {"kind": "bearer", "token": "canary-77"}}
+    async with raw(speak) as url:
+        await registry.customer_key("acme", KEY)
+        added = await control.add_endpoint(customer="acme", name="hook", url=url, allow_http=True, access=access)
+        assert added.endpoint.access
+        assert "canary" not in str(await engine.world.everything())
+        assert "canary" not in added.model_dump_json()
+        await engine.tell("p1")
+        async with engine.running(await engine.world.claimed("endpoints", added.endpoint.id)):
+            await engine.settled(added.endpoint.id)
+        assert not (await control.change_endpoint("hook", access={})).access
+        await engine.tell("p2")
+        await engine.world.expire("endpoints", added.endpoint.id)
+        async with engine.running(await engine.world.claimed("endpoints", added.endpoint.id)):
+            await engine.settled(added.endpoint.id)
+    first, second = heads
+    assert "authorization: bearer canary-77" in first
+    assert "x-tenant: t1" in first
+    assert "authorization" not in second
+
+
+# Changes
+
+
+async def test_an_endpoint_is_changed_in_what_is_given_and_in_nothing_else(engine):
+    world = engine.world
+    control = Control(world.registry, lambda: VAULT, {}, Policy(allow_private=True))
+    hook = await world.endpoint(
+        at_once=7, options=EndpointOptions(per_second=5, where='type == "purchase_order.approved"')
+    )
+    changed = await control.change_endpoint(
+        "hook", options={"ordering": "latest_only", "schedule": "0s,5s"}, defaults=["per_second"]
+    )
+    assert changed.options == EndpointOptions(
+        ordering=Ordering.LATEST_ONLY, schedule=(timedelta(0), timedelta(seconds=5)), where=hook.subject.options.where
+    )
+    assert (changed.at_once, changed.url) == (7, hook.subject.url)
+    renewed = await world.endpoints.renew([hook])
+    assert renewed.changed == {hook.lease.subject}, "its runner starts anew"
+    for wrong, says in (
+        ({"options": {"orderng": 1}}, "orderng is not known; the known ones are ordering"),
+        ({"options": {"skip_after": 0}}, "skip_after"),
+        ({"options": {"where": "data.order.totl > 1"}}, "totl"),
+        ({"defaults": ["nothing"]}, "there is no option nothing"),
+        ({"at_once": 0}, "at_once"),
+        ({"deadline": timedelta(0)}, "deadline"),
+        ({"url": "http://x.example/"}, "https"),
+        ({"access": {"auth": {"kind": "bearer", "token": "a b"}}}, "token"),
+    ):
+        with pytest.raises(UserError, match=says):
+            await control.change_endpoint("hook", **wrong)
+    assert await control.endpoint("hook") == changed
+
+
+async def test_two_people_who_change_an_endpoint_at_once_do_not_undo_each_other(engine):
+    hook = (await engine.world.endpoint()).subject
+    await engine.world.registry.change_endpoint(hook, replace(hook, at_once=3))
+    with pytest.raises(UserError, match="changed by somebody else"):
+        await engine.world.registry.change_endpoint(hook, replace(hook, at_once=4))
