@@ -42,7 +42,7 @@ _TICK = 0.001
 _SUCCESS, _SERVER_ERRORS = range(200, 300), range(500, 600)
 _OVERLOAD = frozenset({408, 429, 503})
 _NOT_IMPLEMENTED = 501
-_NOT_REACHED = frozenset({"resolve", "refused", "tls", "policy"})
+_NOT_REACHED = frozenset({"resolve", "refused", "tls", "policy", "auth", "proxy"})
 
 
 class Signal(StrEnum):
@@ -82,7 +82,7 @@ def signal(answer: Answer, seconds: float, deadline: float) -> Signal:
 
     | answer                                                 | signal      |
     |--------------------------------------------------------|-------------|
-    | error resolve, refused, tls, policy                    | UNREACHABLE |
+    | error resolve, refused, tls, policy, auth, proxy       | UNREACHABLE |
     | any other error (timeout, reset, protocol)             | BROKEN      |
     | 2xx; slower than a third of the deadline               | FINE; SLOW  |
     | 408, 429, 503                                          | OVERLOAD    |

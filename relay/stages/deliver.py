@@ -244,6 +244,8 @@ class Deliver:
         self._bell.set()
 
     def _verdict(self, attempts: Sequence[Attempt]) -> Verdict | None:
+        if all(each.answer.error == "proxy" for each in attempts):
+            return None  # Our own proxy's fault: no endpoint is suspended for that.
         return judged(
             self._health,
             delivered=any(each.outcome is Outcome.DELIVERED for each in attempts),

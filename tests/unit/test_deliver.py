@@ -215,6 +215,12 @@ def test_an_endpoint_that_takes_nothing_is_told_of_suspended_probed_each_hour_an
     run(work())
 
 
+def test_a_broken_proxy_of_our_own_is_not_held_against_an_endpoint():
+    world, hook = World(), Hook(answers(after=Answer(error="proxy")))
+    delivered(world, hook, lanes=1)
+    assert (states(world), world.verdicts) == ({"dead": 1}, [])
+
+
 def test_a_suspended_endpoint_begins_with_a_probe_and_is_active_once_that_is_delivered():
     async def work():
         world, hook = World(), Hook()

@@ -78,7 +78,10 @@ def probed(subject, signal, now):
         *[(Answer(status=status), 9.0, REFUSED) for status in (300, 301, 399, 400, 401, 404, 410, 413, 425, 499, 501)],
         *[(Answer(status=status), 0.1, BROKEN) for status in (500, 502, 504, 599, 101)],
         *[(Answer(error=error), 0.1, BROKEN) for error in ("timeout", "reset", "protocol", "what comes later")],
-        *[(Answer(error=error), 0.1, UNREACHABLE) for error in ("resolve", "refused", "tls", "policy")],
+        *[
+            (Answer(error=error), 0.1, UNREACHABLE)
+            for error in ("resolve", "refused", "tls", "policy", "auth", "proxy")
+        ],
         (Answer(status=200, error="reset"), 0.1, BROKEN),
         (Answer(), 0.1, BROKEN),
     ],
