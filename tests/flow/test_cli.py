@@ -381,6 +381,9 @@ def test_a_delivery_is_shown_with_its_attempts(installed, history):
             "error": "",
             "detail": "",
             "excerpt": "<b>busy</b>\x1b[2J",
+            "address": "",
+            "resolve_seconds": 0.0,
+            "answer_seconds": None,
         }
     ]
     text = installed("deliveries", "show", history[1]).out
