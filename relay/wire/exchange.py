@@ -8,7 +8,7 @@ as it comes; its head is bounded by the client (100 headers, some 400 KB).
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
@@ -77,6 +77,8 @@ class Caller:
             async with self._clients.to(address) as pinned:
                 reply = Reply(address=pinned.name)
                 await self._exchange(reply, pinned.client, method, headers, body, left)
+                if reply.error == "timeout" and not reply.unconnected:
+                    self._clients.set_apart()
             if isinstance(address, Proxy):
                 reply = self._blamed(reply)
             if not reply.unconnected:
@@ -141,7 +143,7 @@ class Reply:
     unconnected: bool = False
     """No connection was made: another address may do."""
     response: Response | None = None
-    causes: list[str] = field(default_factory=list)
+    causes: Sequence[str] = ()
     """The error's, outermost first."""
 
     async def read(self, response: Response, asked: Url, keep: int) -> None:

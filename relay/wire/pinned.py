@@ -23,6 +23,9 @@ from relay.wire.egress import Found, Resolver, checked, lookup
 
 DNS_LIFETIME = timedelta(seconds=60)
 """How long an address is called before its name is resolved and checked again."""
+APART = timedelta(hours=1)
+"""How long an address that did not answer in time is called from threads of its own kind: longer than a rest between
+probes, so that one who attacks stays there."""
 
 _IDLE = timedelta(seconds=50)  # under the 60 s after which common load balancers drop an idle connection
 
@@ -48,7 +51,7 @@ class PinnedClients:
     def __init__(self, url: Url, dialling: Dialling, access: Access, user_agent: str) -> None:
         self._host, self._port = url.host_str or "", url.port_or_known_default or 0
         self._dialling, self._access, self._user_agent = dialling, access, user_agent
-        self._found, self._fresh_until = Found(), 0.0
+        self._found, self._fresh_until, self._apart_until = Found(), 0.0, 0.0
         self._asking: asyncio.Task[Found] | None = None
         self._clients: dict[Address | Proxy, Pinned] = {}
         self._former: set[Pinned] = set()
@@ -73,8 +76,11 @@ class PinnedClients:
     @asynccontextmanager
     async def to(self, address: Address | Proxy) -> AsyncIterator["Pinned"]:
         """The client of one of the addresses that were found, in use for as long as the block runs."""
-        if (pinned := self._clients.get(address)) is None:
-            pinned = self._clients[address] = Pinned(self._client(address), str(address))
+        pinned = self._clients.get(address)
+        if pinned is None or (pinned.apart and not self._is_apart()):
+            if pinned:
+                self._former.add(pinned)
+            pinned = self._clients[address] = Pinned(self._client(address), str(address), apart=self._is_apart())
         pinned.users += 1
         try:
             yield pinned
@@ -82,6 +88,16 @@ class PinnedClients:
             pinned.users -= 1
             if self._former:
                 await self._close_unused()
+
+    def set_apart(self) -> None:
+        """Call from other threads than those of everybody else, for a while.
+
+        A receiver that floods with interim answers keeps the thread that reads them busy until the deadline, and with
+        it all who are called from there.
+        """
+        self._apart_until = asyncio.get_running_loop().time() + APART.total_seconds()
+        for address in [address for address, each in self._clients.items() if not each.apart]:
+            self._former.add(self._clients.pop(address))
 
     async def close(self) -> None:
         """Close all connections, whoever uses them."""
@@ -120,10 +136,14 @@ class PinnedClients:
             self._former.discard(each)
             await each.client.close()
 
+    def _is_apart(self) -> bool:
+        return asyncio.get_running_loop().time() < self._apart_until
+
     def _client(self, address: Address | Proxy) -> Client:
         dialling = self._dialling
         builder = (
             ClientBuilder()
+            .runtime_multithreaded(self._is_apart())
             .timeout(dialling.deadline)
             .connect_timeout(dialling.connect_timeout)
             .pool_max_idle_per_host(dialling.at_once)
@@ -165,4 +185,5 @@ class Pinned:
 
     client: Client
     name: str
+    apart: bool
     users: int = 0

@@ -341,6 +341,46 @@ async def test_what_comes_between_two_webhooks_is_never_the_nexts_answer(serve):
     await sender.close()
 
 
+@pytest.fixture
+def flood():
+    """The URL of a receiver in a process of its own that answers with interim answers as fast as it can."""
+    with subprocess.Popen([sys.executable, "-c", FLOODING], stdout=-1, stderr=-3, text=True) as child:
+        yield f"http://127.0.0.1:{int(child.stdout.readline())}/"
+        child.kill()
+
+
+async def test_a_flood_of_interim_answers_stops_nobody_else_once_it_is_known(serve, flood):
+    """The client's thread reads on as long as there is something to read: all others would wait with it."""
+
+    def sender_to(url, seconds):
+        within = timedelta(seconds=seconds)
+        return WebhookSender(url, Dialling(within, within, 4, Policy(allow_private=True)))
+
+    hostile, other = sender_to(flood, 3.0), sender_to((await serve(answering(ACCEPTED))).url, PATIENCE)
+    assert (await hostile.send({}, b"{}")).error == "timeout"
+    attempt = asyncio.create_task(hostile.send({}, b"{}"))
+    for _ in range(20):
+        assert (await other.send({}, b"{}")).status == 202
+    assert not attempt.done()
+    assert (await attempt).error == "timeout"
+    await hostile.close()
+    await other.close()
+
+
+FLOODING = """
+import socket
+import threading
+def pour(there):
+    there.recv(65536)
+    while True:
+        there.sendall(b"".join(b"HTTP/1.1 1%02d X\\r\\n\\r\\n" % n for n in range(2, 99)) * 500)
+listening = socket.create_server(("127.0.0.1", 0))
+print(listening.getsockname()[1], flush=True)
+while True:
+    threading.Thread(target=pour, args=[listening.accept()[0]], daemon=True).start()
+"""
+
+
 def test_the_process_under_attack_measures_what_it_takes():
     """Or the bounds above would bound nothing."""
     took = subprocess.run(

@@ -246,6 +246,28 @@ async def test_silence_ends_at_the_deadline(serve):
     assert answer == Answer(error="timeout", detail="no whole answer before the deadline")
 
 
+async def test_who_did_not_answer_in_time_is_called_apart_from_the_others_for_a_while(serve):
+    async def behave(reader, writer):
+        while True:
+            await request_of(reader)
+            if not silent:
+                writer.write(OK)
+
+    silent = True
+    server = await serve(behave)
+    async with sender_to(server.url, 2.0) as sender:
+        clients = sender._caller._clients
+        assert (await sender.send(HEADERS, b"{}")).error == "timeout"
+        silent = False
+        for apart in (True, True, False, False):
+            if not apart:
+                clients._apart_until = 0.0
+            assert (await sender.send(HEADERS, b"{}")).status == 200
+            assert [each.apart for each in clients._clients.values()] == [apart]
+            assert not clients._former
+    assert server.connections == 3  # one that timed out, one apart, one when the time was over
+
+
 async def test_a_dripping_head_ends_at_the_deadline(serve):
     answer = await send_to((await serve(dripping(b"HTTP/1.1 200 OK\r\nx-slow: "))).url, SOON)
     assert (answer.status, answer.error) == (None, "timeout")
