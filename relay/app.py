@@ -243,6 +243,8 @@ async def worker(settings: Settings, standing_on: Parts) -> AsyncIterator[Worker
         database = await stack.enter_async_context(
             opened(standing_on.database_url, connections=settings.database.connections)
         )
+        # Of their own: whoever waits behind thousands of endpoints' work would lose what it holds meanwhile.
+        leasing = await stack.enter_async_context(opened(standing_on.database_url, connections=2))
         capabilities = await probe(access)
 
         async def make_topics() -> None:
@@ -267,7 +269,7 @@ async def worker(settings: Settings, standing_on: Parts) -> AsyncIterator[Worker
         checks = {"database": database.ping, "broker": broker_answers}
         api = application(checks, LogStore(database))
         health = await stack.enter_async_context(served(api, settings.http.host, settings.http.port))
-        yield _wired(settings, Wires(database, keys, access, capabilities, topics, publisher), standing_on, health)
+        yield _wired(settings, Wires(database, leasing, keys, access, capabilities, topics, publisher), standing_on, health)
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +277,7 @@ class Wires:
     """What is open while a worker runs."""
 
     database: Database
+    leasing: Database
     keys: Keyring
     access: KafkaAccess
     capabilities: Capabilities
@@ -316,8 +319,8 @@ def _wired(settings: Settings, wires: Wires, standing_on: Parts, health: str) ->
         return EndpointRunner(claimed, endpoints)
 
     return Worker(
-        connections=_leases(settings, wires.database, "connections", owner, connection_runner),
-        endpoints=_leases(settings, wires.database, "endpoints", owner, endpoint_runner),
+        connections=_leases(settings, wires.leasing, "connections", owner, connection_runner),
+        endpoints=_leases(settings, wires.leasing, "endpoints", owner, endpoint_runner),
         consumer=consuming(
             wires.access, wires.capabilities, topics, Admit(admissions, wires.publisher, topics.dead_letters)
         ),

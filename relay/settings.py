@@ -27,7 +27,7 @@ class Database(Room):
     """The PostgreSQL that holds all state."""
 
     url: SecretStr | None = Field(None, description="postgresql://user:password@host/name; unset: the embedded one.")
-    connections: int = Field(10, ge=2, le=200, description="Pool size of one worker.")
+    connections: int = Field(10, ge=2, le=200, description="Pool size of one worker, beside two that keep its leases.")
     keep: Span = Field(
         timedelta(days=30), description="Events with their deliveries and attempts are forgotten after this."
     )
