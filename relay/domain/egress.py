@@ -89,7 +89,7 @@ class Proxy:
     """Names that cannot be resolved here are left to it; otherwise they are not called."""
 
     def __str__(self) -> str:
-        return _host_and_port(self.url)
+        return urlsplit(self.url).netloc.rpartition("@")[2].lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,11 +194,6 @@ def literal(host: str) -> Address | None:
         return ip_address(host.removeprefix("[").removesuffix("]"))
     except ValueError:
         return None
-
-
-def _host_and_port(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.hostname}:{parts.port}"
 
 
 def _nat64(bits: int) -> Iterator[IPv4Address]:

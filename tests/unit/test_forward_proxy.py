@@ -274,3 +274,4 @@ def test_a_proxys_login_is_in_no_repr():
     known = proxy("http://us:canary@Proxy.example:3128/")
     assert "canary" not in repr(Policy(proxy=known)) + str(known)
     assert str(known) == "proxy.example:3128"
+    assert str(proxy("https://us:canary@[2001:DB8::1]:443")) == "[2001:db8::1]:443"

@@ -382,6 +382,14 @@ async def test_a_proxy_of_the_environment_is_not_used(serve, monkeypatch):
     assert (await send_to((await serve(answering(OK))).url)).status == 200
 
 
+async def test_an_attempt_whose_time_is_over_before_it_connects_is_not_sent(serve):
+    server = await serve(answering(OK))
+    async with sender_to(server.url) as sender:
+        reply = await sender._caller.call("POST", HEADERS, b"{}", ends=asyncio.get_running_loop().time() - 1)
+    assert (reply.answer().error, reply.detail) == ("timeout", "no time was left to connect")
+    assert server.connections == 0
+
+
 async def test_many_at_once_each_keep_their_own_deadline(serve):
     async def behave(reader, _):
         await reader.read()
