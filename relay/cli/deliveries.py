@@ -69,7 +69,7 @@ def show(delivery_id: Id, *, data: Data = None, as_json: AsJson = False) -> None
     values = found.model_dump(exclude={"attempts_made"})
     details({name.replace("_", " "): value for name, value in values.items()})
     made = found.attempts_made or ()
-    columns = ("attempt", "started", "resolved", "answered", "ended", "outcome", "answer", "address", "detail")
+    columns = ("attempt", "started", "seconds", "outcome", "answer", "address", "resolved", "answered", "detail")
     line("")
     table(columns, [_attempt(each) for each in made], empty="no attempts yet")
     if said := next((each.excerpt for each in reversed(made) if each.excerpt), ""):
@@ -101,12 +101,12 @@ def _attempt(each: "AttemptView") -> tuple[object, ...]:
     answered = "" if each.answer_seconds is None else _after(each.answer_seconds)
     resolved = _after(each.resolve_seconds) if each.address else ""
     answer = " ".join(str(part) for part in (each.status, each.error) if part)
-    ended = _after(each.seconds)
-    return (each.number, each.started_at, resolved, answered, ended, each.outcome, answer, each.address, each.detail)
+    seconds = f"{each.seconds:.3f}"
+    return (each.number, each.started_at, seconds, each.outcome, answer, each.address, resolved, answered, each.detail)
 
 
 def _after(seconds: float) -> str:
-    return f"{seconds * 1000:.0f} ms"
+    return f"after {seconds * 1000:.0f} ms"
 
 
 def _last(delivery: "DeliveryView") -> object:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import asyncpg
     from asyncpg.pool import PoolConnectionProxy
 
-COUNT = f"SELECT count(*) AS events, min(o.position) AS first, max(o.position) AS last FROM {MATCHING}"  # noqa: S608 - constants
+COUNT = f"SELECT count(*) AS events, min(o.position) AS first, max(o.position) AS last FROM outbox AS o {MATCHING}"  # noqa: S608 - constants
 EVENTS = """
     SELECT position, event_id, type, connection_id, remote_id, sequence, occurred_at
     FROM outbox WHERE position = ANY($1::bigint[])
