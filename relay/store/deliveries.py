@@ -1,6 +1,6 @@
 """What an endpoint runner reads and writes: the heads of its lanes, and what came of their attempts."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Container, Sequence
 from typing import TYPE_CHECKING
 
 from relay.domain.connections import Lease
@@ -10,6 +10,7 @@ from relay.domain.notices import Notice, NoticeType
 from relay.ports import Heads, Rules, Space
 from relay.store.database import Database, guard
 from relay.store.notices import add_notices
+from relay.store.together import Recording, Together
 from relay.store.trouble import storable
 
 if TYPE_CHECKING:
@@ -61,30 +62,40 @@ ADD_ATTEMPTS = """
     SELECT * FROM unnest($1::text[], $2::int[], $3::timestamptz[], $4::real[], $5::text[], $6::int[], $7::text[],
                          $8::text[], $9::bytea[], $10::text[], $11::real[], $12::real[])
 """
+# Passes over what others hold: two groups, or a group and the renewing of leases, then never wait in a ring.
+HOLD = """
+    SELECT e.id FROM endpoints AS e, unnest($1::text[], $2::text[], $3::bigint[]) AS row(id, owner, epoch)
+    WHERE e.id = row.id AND e.lease_owner = row.owner AND e.lease_epoch = row.epoch
+    FOR NO KEY UPDATE OF e SKIP LOCKED
+"""
 # A statement of its own after RECORD: it sees what admission put behind the heads while RECORD waited.
 PROMOTE = """
     WITH promoted AS (
         UPDATE deliveries AS d SET due_at = now()
         WHERE d.id = ANY (ARRAY(
             SELECT (SELECT n.id FROM deliveries AS n
-                    WHERE n.endpoint_id = $1 AND n.lane = ended.lane AND n.state = 'waiting'
+                    WHERE n.endpoint_id = ended.endpoint_id AND n.lane = ended.lane AND n.state = 'waiting'
                     ORDER BY n.position LIMIT 1)
-            FROM unnest($2::text[]) AS ended(lane)
+            FROM unnest($1::text[], $2::text[]) AS ended(endpoint_id, lane)
         )) AND d.due_at IS NULL
-        RETURNING d.id, d.lane, d.position, d.due_at, d.attempts, d.number, d.replay_id
+        RETURNING d.id, d.endpoint_id, d.lane, d.position, d.due_at, d.attempts, d.number, d.replay_id
     ), sized AS (
         SELECT promoted.*, o.event_id, o.body,
-               sum(octet_length(o.body)) OVER (ORDER BY position) - octet_length(o.body) AS before
+               sum(octet_length(o.body)) OVER (PARTITION BY promoted.endpoint_id ORDER BY position)
+                   - octet_length(o.body) AS before,
+               count(*) OVER (PARTITION BY promoted.endpoint_id) AS found
         FROM promoted JOIN outbox AS o USING (position)
     )
-    SELECT *, (SELECT count(*) FROM promoted) AS found FROM sized WHERE before < $3
+    SELECT sized.* FROM sized JOIN unnest($3::text[], $4::bigint[]) AS room(endpoint_id, bytes) USING (endpoint_id)
+    WHERE before < room.bytes
 """
 # In each lane only the newest that waits stays; when its head was refused, it takes over the head's time.
 SUPERSEDE = """
     WITH waiting AS (
-        SELECT id, position, max(position) OVER lanes AS newest, max(due_at) OVER lanes AS due
-        FROM deliveries WHERE endpoint_id = $1 AND lane = ANY($2::text[]) AND state = 'waiting'
-        WINDOW lanes AS (PARTITION BY lane)
+        SELECT d.id, d.position, max(d.position) OVER lanes AS newest, max(d.due_at) OVER lanes AS due
+        FROM unnest($1::text[], $2::text[]) AS row(endpoint_id, lane)
+        JOIN deliveries AS d ON d.endpoint_id = row.endpoint_id AND d.lane = row.lane AND d.state = 'waiting'
+        WINDOW lanes AS (PARTITION BY d.endpoint_id, d.lane)
     ), older AS (
         UPDATE deliveries AS d SET state = 'superseded', due_at = NULL, done_at = now() FROM waiting AS w
         WHERE d.id = w.id AND w.position < w.newest
@@ -125,6 +136,7 @@ class DeliveryStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._together = Together(self._write)
 
     async def heads(self, endpoint_id: str, space: Space) -> Heads:
         """Heads that are due and not held, longest due first, as many as there is space for, and one at least."""
@@ -143,21 +155,16 @@ class DeliveryStore:
 
         Attempts at deliveries that were removed meanwhile leave no trace.
         """
+        return await self._together.record(Recording(lease, attempts, rules))
 
-        async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> Heads:
-            await guard(connection, "endpoints", lease)
-            known = {row["id"] for row in await connection.fetch(LOCK, [each.delivery.id for each in attempts])}
-            made = [each for each in attempts if each.delivery.id in known]
-            last = {each.delivery.id: each for each in made}
-            await connection.execute(RECORD, *_state_columns(list(last.values())))
-            await connection.execute(ADD_ATTEMPTS, *_attempt_columns(made))
-            if rules.latest_only:
-                await connection.execute(SUPERSEDE, lease.subject, [each.delivery.lane for each in last.values()])
-            if rules.verdict:
-                await _save_health(connection, lease.subject, rules.verdict)
-            ended = [each.delivery.lane for each in last.values() if _state(each) is not DeliveryState.WAITING]
-            rows = await connection.fetch(PROMOTE, lease.subject, ended, rules.bytes) if ended else []
-            return Heads(tuple(map(_delivery, rows)), more=_cut(rows))
+    async def _write(self, some: Sequence[Recording]) -> dict[str, Heads]:
+        async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> dict[str, Heads]:
+            if len(some) > 1:
+                held = await connection.fetch(HOLD, *_lease_columns([each.lease for each in some]))
+                ids = {row["id"] for row in held}
+                return await _recorded(connection, [each for each in some if each.lease.subject in ids])
+            await guard(connection, "endpoints", some[0].lease)
+            return await _recorded(connection, some)
 
         return await self._database.transact(work)
 
@@ -168,7 +175,8 @@ class DeliveryStore:
             await guard(connection, "endpoints", lease)
             rows = await connection.fetch(BLOCKED, lease.subject, list(held))
             if rows:
-                await connection.execute(SUPERSEDE, lease.subject, [row["lane"] for row in rows])
+                lanes = [row["lane"] for row in rows]
+                await connection.execute(SUPERSEDE, [lease.subject] * len(lanes), lanes)
 
         await self._database.transact(work)
 
@@ -212,6 +220,36 @@ class DeliveryStore:
             )
 
         await self._database.transact(work)
+
+
+async def _recorded(connection: "PoolConnectionProxy[asyncpg.Record]", some: Sequence[Recording]) -> dict[str, Heads]:
+    """Record what one or several runners made, whose leases are held; the next heads of each."""
+    attempts = [attempt for each in some for attempt in each.attempts]
+    known = {row["id"] for row in await connection.fetch(LOCK, [each.delivery.id for each in attempts])}
+    made = [each for each in attempts if each.delivery.id in known]
+    last = {each.delivery.id: each for each in made}
+    await connection.execute(RECORD, *_state_columns(list(last.values())))
+    await connection.execute(ADD_ATTEMPTS, *_attempt_columns(made))
+    if newest := [pair for each in some if each.rules.latest_only for pair in _lanes(each)]:
+        await connection.execute(SUPERSEDE, *map(list, zip(*newest, strict=True)))
+    for each in some:
+        if each.rules.verdict:
+            await _save_health(connection, each.lease.subject, each.rules.verdict)
+    over = {id(each) for each in last.values() if _state(each) is not DeliveryState.WAITING}
+    ended = [pair for each in some for pair in _lanes(each, over)]
+    found: dict[str, list[asyncpg.Record]] = {each.lease.subject: [] for each in some}
+    if ended:
+        bytes_left = [each.rules.bytes for each in some]
+        for row in await connection.fetch(PROMOTE, *map(list, zip(*ended, strict=True)), list(found), bytes_left):
+            found[row["endpoint_id"]].append(row)
+    return {subject: Heads(tuple(map(_delivery, rows)), more=_cut(rows)) for subject, rows in found.items()}
+
+
+def _lanes(recording: Recording, only: Container[int] | None = None) -> list[tuple[str, str]]:
+    """(endpoint, lane) of its attempts, or of those among `only`."""
+    return [
+        (recording.lease.subject, each.delivery.lane) for each in recording.attempts if only is None or id(each) in only
+    ]
 
 
 async def _save_health(connection: "PoolConnectionProxy[asyncpg.Record]", endpoint_id: str, verdict: Verdict) -> None:
@@ -262,6 +300,10 @@ def _delivery(row: "asyncpg.Record") -> Delivery:
 
 def _state(attempt: Attempt) -> DeliveryState:
     return AFTER[attempt.outcome]
+
+
+def _lease_columns(leases: Sequence[Lease]) -> tuple[list[object], ...]:
+    return [each.subject for each in leases], [each.owner for each in leases], [each.epoch for each in leases]
 
 
 def _state_columns(attempts: Sequence[Attempt]) -> tuple[list[object], ...]:

@@ -1,5 +1,6 @@
 """Recording attempts on a real PostgreSQL: the lane goes on, stays, or ends, and never strands what waits."""
 
+import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -7,6 +8,7 @@ import pytest
 
 from relay.domain.deliveries import Answer, Outcome
 from relay.domain.endpoints import EndpointState, Health
+from relay.domain.errors import LeaseLost
 from relay.domain.health import Verdict
 from relay.domain.notices import NoticeType
 from relay.ports import Rules
@@ -249,3 +251,42 @@ async def test_a_suspended_endpoint_is_still_worked_on_and_enabling_it_forgets_i
 async def test_disabling_is_told(world, hook, erp):
     await world.deliveries.disable(hook.lease, "410 Gone")
     assert await world.one("SELECT type FROM notices") == "endpoint.disabled"
+
+
+# Together
+
+
+async def test_many_endpoints_record_together_and_one_that_lost_its_lease_fails_alone(world):
+    erp = await world.connection()
+    hooks = [await world.endpoint(f"hook{n}") for n in range(8)]
+    for _ in range(3):
+        await world.admissions.admit(await world.tell(erp, "p1", "p2"))
+    heads = {hook.lease.subject: await world.heads(hook) for hook in hooks}
+    await world.taken_over("endpoints", hooks[3].lease)
+    refused = [attempt(each, Outcome.RETRY, due_at=LATER) for each in heads[hooks[5].lease.subject]]
+    made = [refused if hook is hooks[5] else [attempt(each) for each in heads[hook.lease.subject]] for hook in hooks]
+    found = await asyncio.gather(
+        *(world.record(hook.lease, some, latest_only=hook is hooks[6]) for hook, some in zip(hooks, made, strict=True)),
+        return_exceptions=True,
+    )
+    assert isinstance(found[3], LeaseLost)
+    assert found[5] == ()
+    assert [each.body for each in found[6]] == [b"p1 3", b"p2 3"]
+    for number in (0, 1, 2, 4, 7):
+        assert [each.body for each in found[number]] == [b"p1 2", b"p2 2"]
+    assert await world.one("SELECT count(*) FROM attempts") == 7 * 2
+    assert not await world.stranded()
+
+
+async def test_an_endpoint_that_is_being_changed_holds_up_no_other_that_records_with_it(world):
+    erp = await world.connection()
+    hooks = [await world.endpoint(f"hook{n}") for n in range(4)]
+    await world.admissions.admit(await world.tell(erp, "p1"))
+    made = [(hook, [attempt(each) for each in await world.heads(hook)]) for hook in hooks]
+    async with world.database.session() as other, other.transaction():
+        await other.execute("SELECT 1 FROM endpoints WHERE id = $1 FOR UPDATE", hooks[2].lease.subject)
+        tasks = [asyncio.create_task(world.record(hook.lease, some)) for hook, some in made]
+        await asyncio.wait([tasks[0], tasks[1], tasks[3]], timeout=30)
+        assert [task.done() for task in tasks] == [True, True, False, True]
+    await tasks[2]
+    assert set(await world.states()) == {"delivered"}
