@@ -162,7 +162,7 @@ async def test_a_batch_is_read_until_it_is_admitted_and_admitted_once_however_of
         assert all(later - earlier >= PAUSE for earlier, later in pairwise(times))
         admissions.away = False
         async with asyncio.timeout(PATIENCE):
-            while await kafka.acknowledged() != {0, 1}:  # noqa: ASYNC110 - a broker's file rings no bell
+            while await kafka.acknowledged() != {0, 1}:  # noqa: ASYNC110 - a broker rings no bell
                 await asyncio.sleep(0.05)
         assert sorted(admissions.admitted) == sorted(told)
 
