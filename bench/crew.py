@@ -88,7 +88,8 @@ async def crew(at: Ground, workers: int) -> AsyncIterator[Crew]:
 
 def _environment(at: Ground) -> dict[str, str]:
     """Relay's own settings, whatever the environment says; the receivers are on this machine."""
-    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith("RELAY_")}
+    ours = ("RELAY_", "SSL_CERT_")
+    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(ours)}
     return {
         **kept,
         "RELAY_DATABASE__URL": at.url,
@@ -99,7 +100,7 @@ def _environment(at: Ground) -> dict[str, str]:
         "RELAY_DELIVER__ALLOW_HTTP": "true",
         "RELAY_HTTP__PORT": "0",
         "RELAY_DRAIN": "5s",
-        # Where the system's certificates are is left alone otherwise: reading them is a part of the cost.
+        # Otherwise the worker finds the system's certificates itself: reading them is a part of the cost.
         **({"SSL_CERT_FILE": str(at.stand.sink.authority)} if at.ends.tls else {}),
     }
 

@@ -49,6 +49,7 @@ from relay.vault.vault import Vault
 from relay.wire.kafka import Capabilities, KafkaAccess, Topics, probe
 from relay.wire.kafka_publisher import Publisher
 from relay.wire.kafka_topics import ensure_topics
+from relay.wire.pinned import trust_one_bundle
 
 log = structlog.get_logger()
 
@@ -236,6 +237,7 @@ async def worker(settings: Settings, standing_on: Parts) -> AsyncIterator[Worker
         Unavailable: database or broker do not answer.
         UserError: a setting, key or port cannot be used.
     """
+    trust_one_bundle(os.environ)
     keys = keyring(settings)
     access = kafka_access(settings, standing_on.bootstrap)
     topics = Topics(settings.kafka.prefix)
@@ -269,7 +271,9 @@ async def worker(settings: Settings, standing_on: Parts) -> AsyncIterator[Worker
         checks = {"database": database.ping, "broker": broker_answers}
         api = application(checks, LogStore(database))
         health = await stack.enter_async_context(served(api, settings.http.host, settings.http.port))
-        yield _wired(settings, Wires(database, leasing, keys, access, capabilities, topics, publisher), standing_on, health)
+        yield _wired(
+            settings, Wires(database, leasing, keys, access, capabilities, topics, publisher), standing_on, health
+        )
 
 
 @dataclass(frozen=True, slots=True)

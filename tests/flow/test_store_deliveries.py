@@ -271,9 +271,9 @@ async def test_many_endpoints_record_together_and_one_that_lost_its_lease_fails_
     )
     assert isinstance(found[3], LeaseLost)
     assert found[5] == ()
-    assert [each.body for each in found[6]] == [b"p1 3", b"p2 3"]
+    assert sorted(each.body for each in found[6]) == [b"p1 3", b"p2 3"]
     for number in (0, 1, 2, 4, 7):
-        assert [each.body for each in found[number]] == [b"p1 2", b"p2 2"]
+        assert sorted(each.body for each in found[number]) == [b"p1 2", b"p2 2"]
     assert await world.one("SELECT count(*) FROM attempts") == 7 * 2
     assert not await world.stranded()
 

@@ -18,7 +18,7 @@ from relay.domain.errors import UserError
 from relay.domain.retry import classify
 from relay.domain.verification import Permission
 from relay.wire.exchange import BODY_CAP, EXCERPT, LONGEST_DETAIL, LONGEST_LOCATION
-from relay.wire.pinned import Dialling
+from relay.wire.pinned import Dialling, trust_one_bundle
 from relay.wire.webhook import WebhookSender, check_url
 from tests.fixtures.certificates import Authority
 from tests.fixtures.sockets import answering, closing_after, request_of, resetting_after
@@ -535,3 +535,18 @@ def test_a_bad_url_is_refused_with_what_to_change_and_without_repeating_it(url, 
 def test_no_text_makes_the_check_fail_otherwise_and_what_passes_is_stable(text):
     with suppress(UserError):
         assert check_url(check_url(text)) == check_url(text)
+
+
+def test_the_systems_authorities_are_read_from_one_file_unless_somebody_says_otherwise(tmp_path):
+    there = tmp_path / "bundle.crt"
+    there.write_text("")
+    for environment, found in (
+        ({}, {"SSL_CERT_FILE": str(there)}),
+        ({"SSL_CERT_DIR": "/mine"}, {"SSL_CERT_DIR": "/mine"}),
+        ({"SSL_CERT_FILE": "/mine"}, {"SSL_CERT_FILE": "/mine"}),
+    ):
+        trust_one_bundle(environment, [str(tmp_path / "absent"), str(there)])
+        assert environment == found
+    nothing = {}
+    trust_one_bundle(nothing, [str(tmp_path / "absent")])
+    assert nothing == {}
