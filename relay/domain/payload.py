@@ -59,11 +59,17 @@ _COPIED = tuple(name for name in ThinData.model_fields if name not in {"payload"
 
 
 def shaped(body: bytes, payload: Payload) -> bytes:
-    """The body of a webhook for the event with this `body`: itself when the whole is wanted and fits."""
+    """The body of a webhook for the event with this `body`: itself when the whole is wanted and fits.
+
+    And itself when it is no event that this version can read: one that another wrote must not hold up its endpoint.
+    """
     if payload is Payload.FAT and len(body) <= LARGEST_FAT:
         return body
-    event = orjson.loads(body)
-    return orjson.dumps({"type": event["type"], "timestamp": event["timestamp"], "data": _thin(event["data"])})
+    try:
+        event = orjson.loads(body)
+        return orjson.dumps({"type": event["type"], "timestamp": event["timestamp"], "data": _thin(event["data"])})
+    except (KeyError, TypeError, ValueError):
+        return body
 
 
 def _thin(data: dict[str, Any]) -> dict[str, Any]:

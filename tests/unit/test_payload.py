@@ -67,3 +67,10 @@ def test_an_event_that_receivers_would_refuse_for_its_size_is_sent_thin():
     assert shaped(fits, Payload.FAT) is fits
     assert shaped(too_large, Payload.FAT) == shaped(too_large, Payload.THIN)
     assert thin(too_large)["data"]["payload"] == "thin"
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"no json", b"[]", b"7", b'{"type": "x"}', b'{"type":"x","timestamp":"t","data":{}}']
+)
+def test_what_is_no_event_that_this_version_can_read_goes_as_it_is(body):
+    assert shaped(body, Payload.THIN) is body
