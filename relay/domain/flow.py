@@ -173,7 +173,7 @@ class Flow:
         # While it is open, what ends began before, and tells nothing new.
 
     def suspend(self, now: float) -> None:
-        """The endpoint failed for days: from now on only a probe an hour, the first soon, until one is answered."""
+        """The endpoint failed for days: from now on only a probe an hour, the first soon, until one is taken."""
         self._suspended = True
         if self._state is not BreakerState.HALF_OPEN:
             self._state = BreakerState.OPEN
@@ -192,7 +192,8 @@ class Flow:
         return answers >= FEWEST_ANSWERS and bad >= BAD_SHARE * answers
 
     def _probed(self, signal: Signal, now: float, dice: float) -> None:
-        if signal in _BAD:
+        # A receiver that took nothing for days, and refuses once more, is still not to be sent what waits.
+        if signal in _BAD or (self._suspended and signal is Signal.REFUSED):
             self._failed_probes = min(self._failed_probes + 1, _MOST_DOUBLINGS)
             self._open(now, dice)
             return

@@ -109,9 +109,10 @@ BLOCKED = """
       AND id <> ALL($2::text[])
     ORDER BY lane FOR UPDATE
 """
+# Not of one that a person has disabled meanwhile: what was in flight then must not enable it again.
 HEALTH = """
     UPDATE endpoints SET failing_since = $2, noticed = $3, suspended_at = $4, state = coalesce($5, state), problem = $6
-    WHERE id = $1 RETURNING customer_id, name
+    WHERE id = $1 AND state <> 'disabled' RETURNING customer_id, name
 """
 PROBLEM = "UPDATE endpoints SET problem = $2 WHERE id = $1 AND problem IS DISTINCT FROM $2"
 VERIFIED = """
@@ -263,8 +264,7 @@ async def _save_health(connection: "PoolConnectionProxy[asyncpg.Record]", endpoi
         verdict.state,
         verdict.problem,
     )
-    assert row is not None
-    if notice:
+    if row is not None and notice:
         since = health.failing_since
         told = Notice(
             notice,

@@ -102,8 +102,14 @@ ATTEMPTS = """
            answer_seconds
     FROM attempts WHERE delivery_id = $1 ORDER BY started_at, number
 """
+# Its event first, as replays and those who forget lock the two: it is there until this is done, or gone before.
+LOCK_EVENT = """
+    SELECT 1 FROM outbox WHERE position = (SELECT position FROM deliveries WHERE id = $1) FOR KEY SHARE
+"""
+# A replay that was cancelled takes back what still waits for it, but not what a person asks for after that.
 RETRY = """
-    UPDATE deliveries SET state = 'waiting', due_at = now(), done_at = NULL
+    UPDATE deliveries AS d SET state = 'waiting', due_at = now(), done_at = NULL,
+        replay_id = (SELECT r.id FROM replays AS r WHERE r.id = d.replay_id AND r.state <> 'cancelled')
     WHERE id = $1 AND (state <> 'waiting' OR due_at IS NOT NULL) RETURNING endpoint_id
 """
 NOTIFY = "SELECT pg_notify($1, $2)"
@@ -297,11 +303,16 @@ class Registry:
 
     async def retry(self, delivery_id: str) -> None:
         """Send a delivery now, whatever became of it. One that waits behind another of its order keeps its turn."""
-        async with self._database.session() as connection:
+
+        async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> bool:
+            await connection.execute(LOCK_EVENT, delivery_id)
             endpoint = await connection.fetchval(RETRY, delivery_id)
             if endpoint is not None:
                 await connection.execute(NOTIFY, "relay_deliveries", endpoint)
-                return
+            return endpoint is not None
+
+        if await self._database.transact(work):
+            return
         found = await self.delivery(delivery_id)
         raise UserError(
             f"{delivery_id} waits behind an earlier event of order {found['remote_id']!r}: retry that one first"

@@ -24,13 +24,17 @@ DAYS_AHEAD = 3
 A_DAY = timedelta(days=1)
 
 # Positions grow with time, so the primary key finds the oldest. Deliveries go with their event.
+OLD = """
+    SELECT o.position FROM outbox AS o
+    WHERE o.state = 'relayed' AND o.created_at < now() - $1::interval
+      AND NOT EXISTS (SELECT 1 FROM deliveries AS d WHERE d.position = o.position AND d.state = 'waiting')
+    ORDER BY o.position LIMIT $2 FOR UPDATE SKIP LOCKED
+"""
+# A statement of its own after OLD: it sees what was to be sent again while OLD looked. Whoever says so locks the event,
+# so none comes in between.
 FORGET = """
-    DELETE FROM outbox WHERE position IN (
-        SELECT o.position FROM outbox AS o
-        WHERE o.state = 'relayed' AND o.created_at < now() - $1::interval
-          AND NOT EXISTS (SELECT 1 FROM deliveries AS d WHERE d.position = o.position AND d.state = 'waiting')
-        ORDER BY o.position LIMIT $2 FOR UPDATE SKIP LOCKED
-    )
+    DELETE FROM outbox AS o WHERE position = ANY($1::bigint[])
+      AND NOT EXISTS (SELECT 1 FROM deliveries AS d WHERE d.position = o.position AND d.state = 'waiting')
 """
 # Only attempts of days without a partition are here: almost always none.
 FORGET_OTHERS = """
@@ -79,7 +83,12 @@ class RetentionStore:
 
     async def forget(self) -> int:
         """Forget one bite of old events with their deliveries; how many. What still waits is kept."""
-        return await self._bite(FORGET)
+
+        async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> str:
+            old = [row["position"] for row in await connection.fetch(OLD, self._keep, BITE)]
+            return await connection.execute(FORGET, old)
+
+        return _count(await self._database.transact(work))
 
     async def forget_replays(self) -> None:
         """Forget replays that ended long ago; what they sent stays."""
@@ -88,7 +97,8 @@ class RetentionStore:
 
     async def forget_attempts(self) -> int:
         """Forget one bite of old attempts that are in no day's partition; how many."""
-        return await self._bite(FORGET_OTHERS)
+        async with self._database.session() as connection:
+            return _count(await connection.execute(FORGET_OTHERS, self._keep, BITE))
 
     async def turn_days(self) -> Turned:
         """Make the partitions of today and the coming days, and drop those that ended before `keep`.
@@ -105,12 +115,6 @@ class RetentionStore:
         made = [day for day in missing if await self._change(MAKE, day)]
         dropped = [day for day in old if await self._change(DROP, day)]
         return Turned(tuple(made), tuple(dropped), tuple(sorted({*missing, *old} - {*made, *dropped})))
-
-    async def _bite(self, statement: str) -> int:
-        async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> str:
-            return await connection.execute(statement, self._keep, BITE)
-
-        return int((await self._database.transact(work)).rpartition(" ")[2])
 
     async def _change(self, statement: str, day: date) -> bool:
         """Whether the day's partition was made or dropped now."""
@@ -130,3 +134,8 @@ class RetentionStore:
         ):
             return False
         return True
+
+
+def _count(said: str) -> int:
+    """The rows that a statement touched, as PostgreSQL says it."""
+    return int(said.rpartition(" ")[2])

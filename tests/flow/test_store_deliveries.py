@@ -248,6 +248,16 @@ async def test_a_suspended_endpoint_is_still_worked_on_and_enabling_it_forgets_i
     assert (await world.claimed("endpoints", hook.lease.subject)).subject.health == Health()
 
 
+async def test_what_was_in_flight_when_a_person_disabled_an_endpoint_does_not_enable_it(world, hook, erp):
+    (head, _) = await world.heads(hook)
+    await world.registry.set_endpoint(hook.lease.subject, EndpointState.DISABLED)
+    verdict = Verdict(Health(), LATER, NoticeType.ENDPOINT_RECOVERED, EndpointState.ACTIVE)
+    await world.record(hook.lease, [attempt(head)], verdict=verdict)
+    assert (await world.registry.endpoint("hook")).subject.state is EndpointState.DISABLED
+    assert await world.sql("SELECT * FROM notices") == []
+    assert "delivered" in await world.states()
+
+
 async def test_disabling_is_told(world, hook, erp):
     await world.deliveries.disable(hook.lease, "410 Gone")
     assert await world.one("SELECT type FROM notices") == "endpoint.disabled"

@@ -322,6 +322,20 @@ async def test_a_cancelled_replay_gives_back_what_was_not_sent(world, erp, hook,
     assert {(row["state"], row["last_error"]) for row in rows} == {("dead", "cancelled")}
 
 
+async def test_what_a_person_sends_again_after_cancelling_is_not_taken_back(world, erp, hook, again):
+    await told(world, erp, "p1")
+    await sent(world, hook)
+    await again.begun(hook)
+    look = await again.look(hook)
+    await again.runner.bite(hook.lease, hook.subject, replace(look, last=False), (), MANY)
+    await sent(world, hook, Outcome.DEAD)
+    await again.people.change("rpl_1", ReplayState.CANCELLED, [ReplayState.RUNNING])
+    (row,) = await world.sql("SELECT id FROM deliveries")
+    await world.registry.retry(row["id"])
+    assert await again.look(hook) is None
+    assert await sent(world, hook) == ["p1 1"]
+
+
 async def test_a_replay_that_is_not_there_is_named(hook, again):
     for look in (again.people.replay("rpl_x"), again.people.change("rpl_x", ReplayState.CANCELLED, [])):
         with pytest.raises(NotFound, match="there is no replay 'rpl_x'"):

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from relay.domain.errors import NotFound
 from relay.store.retention import DAYS_AHEAD, RetentionStore, Turned
 from tests.fixtures.store import attempt
 
@@ -46,6 +47,42 @@ async def old_day(world, day):
         f"CREATE TABLE attempts_{day:%Y%m%d} PARTITION OF attempts FOR VALUES"
         f" FROM ('{day} 00:00+00') TO ('{day + A_DAY} 00:00+00')"
     )
+
+
+async def test_what_a_person_sends_again_while_it_is_forgotten_is_gone_and_strands_nothing(world):
+    hook, head = await recorded(world, datetime.now(UTC))
+    await world.sql("UPDATE outbox SET created_at = now() - interval '31 days'")
+    async with world.database.session() as somebody:
+        async with somebody.transaction():
+            await somebody.execute("SELECT 1 FROM deliveries FOR UPDATE")
+            forgetting = asyncio.create_task(RetentionStore(world.database, KEEP).forget())
+            await in_line(world, 1)
+            retrying = asyncio.create_task(world.registry.retry(head.id))
+            await in_line(world, 2)
+        assert await forgetting == 1
+    with pytest.raises(NotFound):
+        await retrying
+    await world.admissions.admit(await world.tell(await by(world), "p1"))
+    assert await world.waiting(hook.lease.subject) == [("p1", True)]
+
+
+async def in_line(world, most):
+    """Wait until so many wait for locks."""
+    async with asyncio.timeout(30):
+        while (  # noqa: ASYNC110 - a lock rings no bell
+            await world.one(
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            )
+            < most
+        ):
+            await asyncio.sleep(0.01)
+
+
+async def by(world):
+    """The connection again, as another worker takes it over."""
+    (row,) = await world.sql("SELECT id FROM connections")
+    await world.expire("connections", row["id"])
+    return await world.claimed("connections", row["id"])
 
 
 async def test_old_events_are_forgotten_with_their_deliveries_and_waiting_ones_are_kept(world):

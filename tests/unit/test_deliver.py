@@ -240,6 +240,22 @@ def test_a_suspended_endpoint_begins_with_a_probe_and_is_active_once_that_is_del
     run(work())
 
 
+def test_a_suspended_endpoint_that_goes_on_refusing_loses_nothing_of_what_waits():
+    async def work():
+        world, hook = World(), Hook(answers(after=Answer(status=400)))
+        for lane in range(50):
+            world.put("end_1", str(lane))
+        health = Health(clock() - timedelta(days=3), timedelta(hours=24), clock())
+        stage = of(world, hook, health=health, state=EndpointState.SUSPENDED)
+        async with running(stage.run()):
+            await until(lambda: asyncio.get_running_loop().time() > 5 * 3600, DAYS)
+            stage.stop()
+        assert 4 <= len(hook.sent) <= 7
+        assert states(world) == {"waiting": 50}
+
+    run(work())
+
+
 def test_only_an_endpoint_that_wants_the_newest_asks_for_older_ones_to_be_left_out():
     for ordering, asked in ((Ordering.STRICT, False), (Ordering.LATEST_ONLY, True)):
 

@@ -311,7 +311,7 @@ def test_with_one_slot_a_repeated_attempt_may_have_it_or_nothing_would_ever_be_r
     assert subject.retry_room(0.0) == 0
 
 
-def test_a_suspended_endpoint_gets_a_probe_soon_then_one_an_hour_and_its_answer_ends_that():
+def test_a_suspended_endpoint_gets_a_probe_soon_then_one_an_hour_until_one_is_taken():
     subject = flow()
     subject.suspend(0.0)
     assert (subject.state, subject.wait(0.0)) == (OPEN, pytest.approx(FIRST_PROBE, abs=0.01))
@@ -320,6 +320,8 @@ def test_a_suspended_endpoint_gets_a_probe_soon_then_one_an_hour_and_its_answer_
     now = probed(subject, BROKEN, now)
     assert subject.wait(now) == pytest.approx(PROBE_SUSPENDED, abs=0.01)
     now = probed(subject, REFUSED, now)
+    assert subject.wait(now) == pytest.approx(PROBE_SUSPENDED, abs=0.01)
+    now = probed(subject, FINE, now)
     assert (subject.state, subject.room(now)) == (CLOSED, 1)
 
 
