@@ -15,8 +15,8 @@ from typing import Any, TypeAlias
 
 import orjson
 
-from relay.domain.conditions import Condition
 from relay.domain.endpoints import Ordering
+from relay.domain.filters import Condition
 from relay.domain.orders import order_key
 
 OrderRef = tuple[str, str]

@@ -11,12 +11,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from relay.domain.admission import NewDelivery, Subscription, Told, asked, wanted
-from relay.domain.conditions import Condition
 from relay.domain.connections import Lease
 from relay.domain.deliveries import DeliveryId
 from relay.domain.endpoints import Endpoint
 from relay.domain.errors import UserError
-from relay.domain.filters import parse
+from relay.domain.filters import Condition, parse
 from relay.domain.replays import Criteria, Match, ReplayState, chosen
 from relay.ports import Bite, ReplayLook
 from relay.store.admission import LOCK_NUMBERS

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 
 from relay.control.given import where_given
 from relay.docs.pages import ROOT
-from relay.domain.comparisons import SIGNS, number
-from relay.domain.conditions import RESERVED
 from relay.domain.errors import UserError
-from relay.domain.event_fields import COMPARED, EVENT, Kind
 from relay.domain.events import EVENT_TYPES
-from relay.domain.filters import DEEPEST, LONGEST, MOST_VALUES, Condition, parse
+from relay.domain.filters import LONGEST, Condition, parse
+from relay.domain.filters.comparisons import SIGNS, number
+from relay.domain.filters.conditions import RESERVED
+from relay.domain.filters.event_fields import COMPARED, EVENT, Kind
+from relay.domain.filters.parser import DEEPEST, MOST_VALUES
 from relay.domain.samples import sample_event
 
 EVENTS = {each: orjson.loads(sample_event(each).model_dump_json()) for each in EVENT_TYPES}

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, TypeAlias
 
-from relay.domain.comparisons import SIGNS, number, same
+from relay.domain.filters.comparisons import SIGNS, number, same
 
 Scalar: TypeAlias = str | bool | Decimal | None
 

@@ -6,9 +6,9 @@ Each check raises ValueError with a sentence that says what is wrong and what be
 import re
 from difflib import get_close_matches
 
-from relay.domain.comparisons import number
-from relay.domain.conditions import Constant, Operand, Path, Scalar, quoted
-from relay.domain.event_fields import ANYTHING, COMPARED, EVENT, Kind, Shape
+from relay.domain.filters.comparisons import number
+from relay.domain.filters.conditions import Constant, Operand, Path, Scalar, quoted
+from relay.domain.filters.event_fields import ANYTHING, COMPARED, EVENT, Kind, Shape
 
 _EQUAL, _PARTS = ("==", "!="), ("contains", "startswith", "endswith")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")

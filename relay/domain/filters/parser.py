@@ -14,9 +14,10 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import ParamSpec, TypeVar
 
-from relay.domain import filter_checks as checks
-from relay.domain.comparisons import SIGNS
-from relay.domain.conditions import (
+from relay.domain.errors import UserError
+from relay.domain.filters import checks
+from relay.domain.filters.comparisons import SIGNS
+from relay.domain.filters.conditions import (
     RESERVED,
     Among,
     Both,
@@ -31,11 +32,8 @@ from relay.domain.conditions import (
     Operand,
     Path,
 )
-from relay.domain.errors import UserError
-from relay.domain.event_fields import ANYTHING, EVENT, Kind, Shape
-from relay.domain.filter_tokens import Tokens, unquoted
-
-__all__ = ["LONGEST", "Condition", "parse"]
+from relay.domain.filters.event_fields import ANYTHING, EVENT, Kind, Shape
+from relay.domain.filters.tokens import Tokens, unquoted
 
 LONGEST = 2000
 """Characters of a filter."""
