@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from relay.domain.connections import Lease
 from relay.domain.deliveries import Attempt, Delivery, DeliveryId, DeliveryState, Outcome
+from relay.domain.errors import LeaseLost
 from relay.domain.health import Verdict
 from relay.domain.notices import Notice, NoticeType
 from relay.ports import Heads, Rules, Space
@@ -42,8 +43,9 @@ NEXT_DUE = """
         (SELECT min(due_at) FROM deliveries
          WHERE endpoint_id = $1 AND state = 'waiting' AND least(attempts, 1) = 1 AND due_at > now()))
 """
-# In the order of lanes, as admission locks them, so that the two never wait for each other in a ring.
-LOCK = "SELECT id FROM deliveries WHERE id = ANY($1::text[]) ORDER BY endpoint_id, lane FOR UPDATE"
+# Waits for nobody: one customer's rows that are being removed, say, must not hold up the recording of all others.
+LOCK = "SELECT id FROM deliveries WHERE id = ANY($1::text[]) ORDER BY id FOR UPDATE SKIP LOCKED"
+THERE = "SELECT id FROM deliveries WHERE id = ANY($1::text[])"
 RECORD = """
     UPDATE deliveries AS d
     SET state = CASE WHEN d.state = 'superseded' AND row.state = 'waiting' THEN d.state ELSE row.state END,
@@ -67,6 +69,10 @@ HOLD = """
     SELECT e.id FROM endpoints AS e, unnest($1::text[], $2::text[], $3::bigint[]) AS row(id, owner, epoch)
     WHERE e.id = row.id AND e.lease_owner = row.owner AND e.lease_epoch = row.epoch
     FOR NO KEY UPDATE OF e SKIP LOCKED
+"""
+OURS = """
+    SELECT e.id FROM endpoints AS e, unnest($1::text[], $2::text[], $3::bigint[]) AS row(id, owner, epoch)
+    WHERE e.id = row.id AND e.lease_owner = row.owner AND e.lease_epoch = row.epoch
 """
 # A statement of its own after RECORD: it sees what admission put behind the heads while RECORD waited.
 PROMOTE = """
@@ -158,14 +164,16 @@ class DeliveryStore:
         """
         return await self._together.record(Recording(lease, attempts, rules))
 
-    async def _write(self, some: Sequence[Recording]) -> dict[str, Heads]:
-        async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> dict[str, Heads]:
-            if len(some) > 1:
-                held = await connection.fetch(HOLD, *_lease_columns([each.lease for each in some]))
-                ids = {row["id"] for row in held}
-                return await _recorded(connection, [each for each in some if each.lease.subject in ids])
-            await guard(connection, "endpoints", some[0].lease)
-            return await _recorded(connection, some)
+    async def _write(self, some: Sequence[Recording]) -> dict[str, Heads | LeaseLost]:
+        async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> dict[str, Heads | LeaseLost]:
+            leases = _lease_columns([each.lease for each in some])
+            held = {row["id"] for row in await connection.fetch(HOLD, *leases)}
+            found: dict[str, Heads | LeaseLost] = {}
+            if len(held) < len(some):
+                ours = {row["id"] for row in await connection.fetch(OURS, *leases)} | held
+                lost = [each.lease.subject for each in some if each.lease.subject not in ours]
+                found |= {each: LeaseLost(f"{each}: another worker has taken over") for each in lost}
+            return {**found, **await _recorded(connection, [each for each in some if each.lease.subject in held])}
 
         return await self._database.transact(work)
 
@@ -224,10 +232,10 @@ class DeliveryStore:
 
 
 async def _recorded(connection: "PoolConnectionProxy[asyncpg.Record]", some: Sequence[Recording]) -> dict[str, Heads]:
-    """Record what one or several runners made, whose leases are held; the next heads of each."""
-    attempts = [attempt for each in some for attempt in each.attempts]
-    known = {row["id"] for row in await connection.fetch(LOCK, [each.delivery.id for each in attempts])}
-    made = [each for each in attempts if each.delivery.id in known]
+    """Record what runners made, whose leases are held; the next heads of each, but of those whose rows others hold."""
+    known, busy = await _locked(connection, some)
+    some = [each for each in some if not any(attempt.delivery.id in busy for attempt in each.attempts)]
+    made = [attempt for each in some for attempt in each.attempts if attempt.delivery.id in known]
     last = {each.delivery.id: each for each in made}
     await connection.execute(RECORD, *_state_columns(list(last.values())))
     await connection.execute(ADD_ATTEMPTS, *_attempt_columns(made))
@@ -244,6 +252,16 @@ async def _recorded(connection: "PoolConnectionProxy[asyncpg.Record]", some: Seq
         for row in await connection.fetch(PROMOTE, *map(list, zip(*ended, strict=True)), list(found), bytes_left):
             found[row["endpoint_id"]].append(row)
     return {subject: Heads(tuple(map(_delivery, rows)), more=_cut(rows)) for subject, rows in found.items()}
+
+
+async def _locked(
+    connection: "PoolConnectionProxy[asyncpg.Record]", some: Sequence[Recording]
+) -> tuple[set[str], set[str]]:
+    """The deliveries that are locked now, and those that are there and others hold."""
+    ids = {attempt.delivery.id for each in some for attempt in each.attempts}
+    locked = {row["id"] for row in await connection.fetch(LOCK, list(ids))}
+    left = list(ids - locked)
+    return locked, {row["id"] for row in await connection.fetch(THERE, left)} if left else set()
 
 
 def _lanes(recording: Recording, only: Container[int] | None = None) -> list[tuple[str, str]]:

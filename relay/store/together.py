@@ -2,26 +2,30 @@
 
     record(recording) ... -> one transaction for all that came meanwhile -> the next heads of each
 
-With thousands of endpoints each would otherwise pay for a transaction of its own. A recording whose lease is lost, or
-whose endpoint somebody holds just now, is left out and goes by itself: it fails, or waits, for no other.
+With thousands of endpoints each would otherwise pay for a transaction of its own. Nobody waits for another: a recording
+whose rows somebody holds just now is left out and comes again, for as long as that takes, and one that fails, fails
+alone.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from relay.domain.connections import Lease
 from relay.domain.deliveries import Attempt
+from relay.domain.errors import LeaseLost, Transient
 from relay.ports import Heads, Rules
 
 MOST = 500
 """Attempts in one transaction."""
 AT_ONCE = 2
 """Transactions under way: while one is committed the next is made."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.5
+"""Seconds until one that was left out comes again, doubling: most rows are held for milliseconds, few for minutes."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Recording:
     """What one runner records."""
 
@@ -29,10 +33,11 @@ class Recording:
     attempts: Sequence[Attempt]
     rules: Rules
     done: "asyncio.Future[Heads]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    pause: float = FIRST_PAUSE
 
 
-Write = Callable[[Sequence[Recording]], Awaitable[dict[str, Heads]]]
-"""Records in one transaction; heads by endpoint, without those that were left out. One alone is never left out."""
+Write = Callable[[Sequence[Recording]], Awaitable[dict[str, Heads | LeaseLost]]]
+"""Records in one transaction; what came of it by endpoint, without those that were left out."""
 
 
 class Together:
@@ -46,17 +51,10 @@ class Together:
 
     async def record(self, mine: Recording) -> Heads:
         """Write it: at once when nobody else writes, with others otherwise. Raises what writing it alone raises."""
-        if self._writing or self._waiting:
-            self._waiting.append(mine)
-            self._go_on()
-            # A runner that is cancelled does not take back what is written with others.
-            return await asyncio.shield(mine.done)
-        self._writing += 1
-        try:
-            return (await self._write([mine]))[mine.lease.subject]
-        finally:
-            self._writing -= 1
-            self._go_on()
+        self._waiting.append(mine)
+        self._go_on()
+        # A runner that is cancelled does not take back what is written with others.
+        return await asyncio.shield(mine.done)
 
     def _go_on(self) -> None:
         if self._waiting and self._writing < AT_ONCE:
@@ -67,37 +65,45 @@ class Together:
 
     async def _work(self) -> None:
         while self._waiting:
-            some = self._next()
-            left = await self._write_all(some) if len(some) > 1 else some
-            for each in left:
-                await self._write_all([each])
+            for each in await self._left(self._next()):
+                asyncio.get_running_loop().call_later(each.pause, self._again, each)
         self._writing -= 1
 
-    def _next(self) -> list[Recording]:
-        some = [self._waiting.popleft()]
-        size = len(some[0].attempts)
-        while self._waiting and size + len(self._waiting[0].attempts) <= MOST:
-            some.append(self._waiting.popleft())
-            size += len(some[-1].attempts)
-        return some
+    def _again(self, left: Recording) -> None:
+        left.pause = min(2 * left.pause, LONGEST_PAUSE)
+        self._waiting.append(left)
+        self._go_on()
 
-    async def _write_all(self, some: Sequence[Recording]) -> list[Recording]:
+    def _next(self) -> list[Recording]:
+        """One of each endpoint: of a lease that was lost and the one after it, each is judged by itself."""
+        some = {self._waiting[0].lease.subject: self._waiting.popleft()}
+        size = len(next(iter(some.values())).attempts)
+        while self._waiting and size + len(self._waiting[0].attempts) <= MOST:
+            if self._waiting[0].lease.subject in some:
+                break
+            each = self._waiting.popleft()
+            some[each.lease.subject] = each
+            size += len(each.attempts)
+        return list(some.values())
+
+    async def _left(self, some: Sequence[Recording]) -> list[Recording]:
         """Write them; those that were left out."""
+        found: Mapping[str, Heads | Exception]
         try:
-            heads = await self._write(some)
-        except Exception as error:  # noqa: BLE001 - it is the runners' to know: each gets it
-            for each in some:
-                _told(each, error)
-            return []
+            found = await self._write(some)
+        except Transient as error:
+            found = dict.fromkeys((each.lease.subject for each in some), error)
+        except Exception as error:  # noqa: BLE001 - it is the runner's to know whose recording it was
+            if len(some) > 1:
+                return [left for each in some for left in await self._left([each])]
+            found = {some[0].lease.subject: error}
         for each in some:
-            if each.lease.subject in heads:
-                _told(each, heads[each.lease.subject])
-        return [each for each in some if each.lease.subject not in heads]
+            if each.lease.subject in found:
+                _told(each, found[each.lease.subject])
+        return [each for each in some if each.lease.subject not in found]
 
 
 def _told(each: Recording, found: Heads | Exception) -> None:
-    if each.done.done():  # nobody waits for it any more
-        return
     if isinstance(found, Exception):
         each.done.set_exception(found)
     else:

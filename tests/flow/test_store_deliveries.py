@@ -300,3 +300,29 @@ async def test_an_endpoint_that_is_being_changed_holds_up_no_other_that_records_
         assert [task.done() for task in tasks] == [True, True, False, True]
     await tasks[2]
     assert set(await world.states()) == {"delivered"}
+
+
+async def test_customers_whose_rows_somebody_holds_hold_up_no_other(world):
+    erp = await world.connection()
+    hooks = [await world.endpoint(f"hook{n}") for n in range(4)]
+    await world.admissions.admit(await world.tell(erp, "p1"))
+    made = [(hook, [attempt(each) for each in await world.heads(hook)]) for hook in hooks]
+    async with world.database.session() as other, other.transaction():
+        await other.execute("SELECT 1 FROM deliveries WHERE endpoint_id <> $1 FOR UPDATE", hooks[3].lease.subject)
+        held = [asyncio.create_task(world.record(hook.lease, some)) for hook, some in made[:3]]
+        await asyncio.wait(held, timeout=0.05)
+        async with asyncio.timeout(30):
+            await world.record(hooks[3].lease, made[3][1])
+        assert not any(task.done() for task in held)
+    await asyncio.gather(*held)
+    assert set(await world.states()) == {"delivered"}
+
+
+async def test_what_an_earlier_lease_brought_is_refused_beside_what_the_next_one_brings(world, hook, erp):
+    first, second = await world.heads(hook)
+    new = await world.taken_over("endpoints", hook.lease)
+    lost, _ = await asyncio.gather(
+        world.record(hook.lease, [attempt(first)]), world.record(new.lease, [attempt(second)]), return_exceptions=True
+    )
+    assert isinstance(lost, LeaseLost)
+    assert await world.one("SELECT count(*) FROM attempts") == 1

@@ -18,24 +18,27 @@ def recording(name, attempts=1):
 
 
 class Store:
-    """Writes what it is given, a second each time; `lost` leases fail, `held` endpoints are left out of groups."""
+    """Writes what it is given, a second each time; `lost` leases fail, `held` endpoints are left out, `bad` ones break
+    what they are written with.
+    """
 
     def __init__(self):
-        self.written, self.lost, self.held, self.away, self.present, self.most = [], set(), set(), False, 0, 0
+        self.written, self.lost, self.held, self.bad = [], set(), set(), set()
+        self.away, self.present, self.most = False, 0, 0
 
     async def write(self, some):
         self.present += 1
         self.most = max(self.most, self.present)
         await asyncio.sleep(1)
         self.present -= 1
+        names = [each.lease.subject for each in some]
         if self.away:
             raise Unavailable("PostgreSQL does not answer")
-        names = [each.lease.subject for each in some]
-        if len(names) == 1 and names[0] in self.lost:
-            raise LeaseLost(names[0])
-        done = [name for name in names if len(names) == 1 or name not in self.held | self.lost]
+        if self.bad & set(names):
+            raise ValueError("a bug")
+        done = [name for name in names if name not in self.held | self.lost]
         self.written.append(done)
-        return dict.fromkeys(done, Heads(()))
+        return dict.fromkeys(done, Heads(())) | {name: LeaseLost(name) for name in names if name in self.lost}
 
 
 async def all_of(together, *names):
@@ -43,19 +46,38 @@ async def all_of(together, *names):
     return await asyncio.gather(*(together.record(each) for each in given), return_exceptions=True)
 
 
-def test_one_alone_is_written_at_once_and_those_that_come_meanwhile_together():
-    store = Store()
-    assert run(all_of(Together(store.write), *"abcd")) == [Heads(())] * 4
-    assert store.written == [["a"], ["b", "c", "d"]]
+def test_what_comes_together_or_while_others_are_written_is_written_together():
+    async def work():
+        store = Store()
+        together = Together(store.write)
+        assert await all_of(together, *"ab") == [Heads(())] * 2
+        assert await all_of(together, "c", recording("d", MOST), *"ef") == [Heads(())] * 4
+        assert store.written == [["a", "b"], ["c"], ["d"], ["e", "f"]]
+
+    run(work())
 
 
-def test_one_that_is_lost_or_held_by_another_fails_or_waits_alone():
+def test_one_that_is_lost_or_a_bug_fails_alone_and_one_that_is_held_comes_again_and_holds_up_nobody():
+    async def work():
+        store = Store()
+        together = Together(store.write)
+        store.lost, store.held, store.bad = {"b"}, {"c", "d"}, {"e"}
+        held = asyncio.create_task(all_of(together, *"cd"))
+        first, lost, bug, fine = await all_of(together, *"abef")
+        assert isinstance(lost, LeaseLost)
+        assert isinstance(bug, ValueError)
+        assert first == fine == Heads(())
+        assert not held.done()
+        store.held.clear()
+        assert await held == [Heads(())] * 2
+
+    run(work())
+
+
+def test_what_two_leases_of_an_endpoint_brought_is_never_written_in_one_step():
     store = Store()
-    store.lost, store.held = {"b"}, {"c"}
-    first, lost, held, fine = run(all_of(Together(store.write), *"abcd"))
-    assert isinstance(lost, LeaseLost)
-    assert first == held == fine == Heads(())
-    assert store.written == [["a"], ["d"], ["c"]]
+    run(all_of(Together(store.write), *"abab"))
+    assert sorted(store.written) == [["a", "b"], ["a", "b"]]
 
 
 def test_when_the_store_is_away_each_is_told_and_the_next_is_written():
