@@ -12,13 +12,14 @@ import typer
 from relay.cli.given import access_of, settings_of
 from relay.cli.options import AsJson, Customer, Data, Name, moment, span
 from relay.cli.running import settings_for_command, with_control
-from relay.cli.shown import details, document, line, note, table
+from relay.cli.shown import brief, details, document, line, note, table
 from relay.domain.endpoints import EndpointOptions
 from relay.domain.errors import AlreadyThere, UserError
 from relay.domain.rotation import Signing
+from relay.domain.spans import span_words
 
 if TYPE_CHECKING:
-    from relay.control import EndpointAdded, EndpointTested, EndpointView, KeyView, SecretRotated
+    from relay.control import EndpointAdded, EndpointTested, EndpointView, FormField, KeyView, SecretRotated
 
 app = typer.Typer(help="URLs that webhooks are sent to.", no_args_is_help=True)
 
@@ -128,6 +129,14 @@ def change(  # noqa: PLR0913 - one per option
     as_json: AsJson = False,
 ) -> None:
     """Change an endpoint: what is given, and nothing else. What waits is sent by the new rules."""
+    if access_file and no_access:
+        raise UserError("give --access-file or --no-access, not both")
+    if not no_access and all(
+        each is None for each in (url, event_types, connections, at_once, deadline, options, unset, access_file)
+    ):
+        raise UserError(
+            "nothing to change: give at least one of the options that `relay endpoints change --help` lists"
+        )
     settings = settings_for_command(data)
     access = access_of(access_file) if access_file else None
     _tell(
@@ -161,7 +170,7 @@ def options_(*, as_json: AsJson = False) -> None:
         return
     table(
         ("option", "takes", "default", "what it does"),
-        [(each.name, each.type, _shown(each.default), each.description) for each in found],
+        [(each.name, each.type, _default(each), each.description) for each in found],
         empty="none",
     )
 
@@ -175,7 +184,7 @@ def listed(*, data: Data = None, as_json: AsJson = False) -> None:
         return
     table(
         ("customer", "name", "state", "url", "types", "problem", "id"),
-        [(e.customer, e.name, e.state, e.url, e.event_types or "all", e.problem, e.id) for e in found],
+        [(e.customer, e.name, e.state, e.url, e.event_types or "all", brief(e.problem), e.id) for e in found],
         empty="no endpoints yet: relay endpoints add",
     )
 
@@ -334,8 +343,10 @@ def _all_or(names: list[str] | None) -> list[str] | None:
     return [] if names == ["all"] else names
 
 
-def _shown(default: object) -> str:
-    return "" if default in (None, [], "") else str(default)
+def _default(field: "FormField") -> str:
+    if field.default in (None, [], ""):
+        return ""
+    return span_words(span(field.default)) if field.type == "time span" else str(field.default)
 
 
 def _tell(endpoint: "EndpointView", *, as_json: bool) -> None:
@@ -379,7 +390,7 @@ def _tell_tries(tested: "EndpointTested") -> None:
 def _tell_live(live: Sequence["KeyView"]) -> None:
     table(
         ("signing", "begins", "ends", "public key"),
-        [(each.signing, each.since or "at once", each.until or "never", each.public_key) for each in live],
+        [(each.signing, each.since or "has begun", each.until or "never", each.public_key) for each in live],
         empty="no signing secrets",
     )
 

@@ -31,13 +31,7 @@ def span(text: str | timedelta) -> timedelta:
 
 def moment(text: str | datetime) -> datetime:
     """A time as people write it, with its zone: 2026-12-01T08:00Z, 2026-12-01T08:00+02:00."""
-    try:
-        found = text if isinstance(text, datetime) else datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is not a time: write it like 2026-12-01T08:00Z") from None
-    if found.tzinfo is None:
-        raise typer.BadParameter(f"{text!r} names no time zone: end it with Z for UTC, or with one like +02:00")
-    return found
+    return _moment(text, "2026-12-01T08:00Z")
 
 
 def past(text: str | datetime) -> datetime:
@@ -45,7 +39,17 @@ def past(text: str | datetime) -> datetime:
     try:
         return moment(text) if isinstance(text, datetime) else datetime.now(UTC) - _SPAN.validate_python(text)
     except ValidationError:
-        return moment(text)
+        return _moment(text, "2026-12-01T08:00Z, or how long ago: 2h, 3d")
+
+
+def _moment(text: str | datetime, like: str) -> datetime:
+    try:
+        found = text if isinstance(text, datetime) else datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a time: write it like {like}") from None
+    if found.tzinfo is None:
+        raise typer.BadParameter(f"{text!r} names no time zone: end it with Z for UTC, or with one like +02:00")
+    return found
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, and errors as JSON.")]

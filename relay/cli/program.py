@@ -135,8 +135,13 @@ def _misused(wrong: TyperException, *, as_json: bool) -> int:
     if not message.strip():  # `relay connections`: its help has been printed
         return Code.USAGE
     hint = f" See `{context.command_path} --help`." if context else ""
-    failure("usage", Code.USAGE, f"{message.rstrip('.')}.{hint}", as_json=as_json)
+    failure("usage", Code.USAGE, f"{_sentence(message)}{hint}", as_json=as_json)
     return Code.USAGE
+
+
+def _sentence(message: str) -> str:
+    message = message.replace("Value error, ", "").rstrip(".")
+    return message if message.endswith("?") else f"{message}."
 
 
 def _failed(error: Exception, *, as_json: bool) -> int:

@@ -16,6 +16,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+LONGEST_CELL = 60
+
 
 def document(value: BaseModel | Sequence[BaseModel] | Mapping[str, Any]) -> None:
     """One JSON document on standard output."""
@@ -90,6 +92,12 @@ def worded(value: object) -> str:  # noqa: PLR0911 - a table
             return ", ".join(map(worded, value))
         case _:
             return clean(str(value))
+
+
+def brief(text: str | None) -> str:
+    """The beginning of a text, for a column of a table; the whole is told where there is room."""
+    text = text or ""
+    return text if len(text) <= LONGEST_CELL else f"{text[: LONGEST_CELL - 3].rstrip()}..."
 
 
 def clean(text: str) -> str:

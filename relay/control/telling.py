@@ -102,7 +102,8 @@ def event(facts: EventFacts, order: OrderFacts) -> Said:
     if facts.published_at is None:
         who = "a worker publishes it as soon as the broker takes it" if order.connection.held else NO_WORKER[:-1]
         return Said("stored", f"Stored {ago(facts.created_at, now)}, not yet published: {who}.{refused}")
-    published = f"Published {_often(facts.publishes)}, last {ago(facts.published_at, now)}"
+    often = f"{_often(facts.publishes)}, last " if facts.publishes > 1 else ""
+    published = f"Published {often}{ago(facts.published_at, now)}"
     if facts.state == "relayed":
         return Said("admitted", f"{published}, and back from Kafka.{refused}")
     if facts.sequence > order.admitted + 1:
@@ -159,7 +160,9 @@ def _head(head: DeliveryFacts, endpoint: EndpointFacts, now: datetime) -> Said:
         return Said("waiting", f"{tried}; the endpoint is disabled{because}: `relay endpoints enable {name}`")
     if _unproved(endpoint):
         return Said(
-            "waiting", f"{tried}; the endpoint has not yet proved that it wants webhooks{because}: it is asked again"
+            "waiting",
+            f"{tried}; the endpoint has not yet proved that it wants webhooks, and is asked again:"
+            f" `relay endpoints show {name}` says what is wrong",
         )
     if not endpoint.held:
         return Said("waiting", f"{tried}; {NO_WORKER}")

@@ -8,7 +8,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from relay.control.forms import schema_words
-from relay.docs.markdown import code, rows, span_words
+from relay.docs.markdown import code, rows
+from relay.domain.spans import span_words
 from relay.settings import Settings
 
 HEAD = """\

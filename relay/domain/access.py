@@ -192,7 +192,7 @@ def given(values: Mapping[str, Any]) -> Access:
         return Access.model_validate(values)
     except ValidationError as error:
         wrong = [f"  {_place(each['loc'])}: {_words(each['type'], each['msg'])}" for each in error.errors()]
-        raise UserError("This access to an endpoint cannot be used:\n" + "\n".join(wrong)) from None
+        raise UserError("the access to an endpoint cannot be used:\n" + "\n".join(wrong)) from None
 
 
 def written(access: Access) -> bytes:
@@ -234,6 +234,8 @@ def _place(location: tuple[int | str, ...]) -> str:
 def _words(kind: str, message: str) -> str:
     if kind.startswith("union_tag"):  # it repeats what was given
         return "kind must be none, basic, bearer or oauth2"
+    if kind == "extra_forbidden":
+        return f"is not known; access has the parts {', '.join(Access.model_fields)}, as docs/webhooks.md tells"
     return message.removeprefix("Value error, ")
 
 

@@ -110,7 +110,13 @@ def verifying_key(text: str) -> VerifyingKey:
     """The key inside `whsec_...` or `whpk_...`. Raises UserError, which never repeats the text."""
     if text.startswith(PRIVATE_PREFIX):
         raise UserError(f"this is the sender's private key: a receiver verifies with the one of {PUBLIC_PREFIX}...")
-    return parse_public_key(text) if text.startswith(PUBLIC_PREFIX) else parse_secret(text)
+    if text.startswith(PUBLIC_PREFIX):
+        return parse_public_key(text)
+    if not text.startswith(PREFIX):
+        raise UserError(
+            f"the key must begin with {PREFIX} (shared secret) or {PUBLIC_PREFIX} (public key): copy it whole"
+        )
+    return parse_secret(text)
 
 
 def sign(secrets: Sequence[SigningKey], message_id: str, timestamp: int, body: bytes) -> str:

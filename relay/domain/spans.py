@@ -8,7 +8,18 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_WRITTEN = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+
+
+def span_words(span: timedelta) -> str:
+    """A time span as settings take it: 250ms, 15s, 2m, 1h, 3d."""
+    milliseconds = span // timedelta(milliseconds=1)
+    for unit, size in _WRITTEN:
+        whole, rest = divmod(milliseconds, size * 1000)
+        if whole and not rest:
+            return f"{whole}{unit}"
+    return f"{milliseconds}ms"
 
 
 def _span(value: object) -> object:

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime
 
 import structlog
 
@@ -100,13 +100,13 @@ class Verify:
     async def _pause(self, tries: int, verdict: Verdict) -> None:
         now = self.clock()
         at = next_try(tries, self.endpoint.options, now=now, dice=self.dice(), retry_after=verdict.answer.retry_after)
-        await self.store.save_problem(self.lease, self._waiting(verdict, at - now))
+        await self.store.save_problem(self.lease, self._waiting(verdict, at))
         with suppress(TimeoutError):
             async with asyncio.timeout((at - now).total_seconds()):
                 await self._stopped.wait()
 
-    def _waiting(self, verdict: Verdict, wait: timedelta) -> str:
+    def _waiting(self, verdict: Verdict, at: datetime) -> str:
         return (
-            f"not verified, deliveries wait: {verdict.problem}. It is asked again in {wait.total_seconds():.0f} s, "
+            f"not verified, deliveries wait: {verdict.problem}. It is asked again at {at:%Y-%m-%d %H:%M:%SZ}, "
             f"and at once after `relay endpoints enable {self.endpoint.name}`"
         )

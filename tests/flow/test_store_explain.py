@@ -84,11 +84,11 @@ async def test_the_whole_way_is_told_step_by_step(world, explain):
     told = await published(world, erp)
     (event,) = (await explain("4711")).events
     assert (event.state, event.publishes) == ("published", 1)
-    assert event.says == "Published once, last just now; not back from Kafka yet, else it is published again."
+    assert event.says == "Published just now; not back from Kafka yet, else it is published again."
 
     await world.admissions.admit(told)
     found = await explain("4711")
-    assert found.events[0].says == "Published once, last just now, and back from Kafka."
+    assert found.events[0].says == "Published just now, and back from Kafka."
     assert found.events[0].deliveries[0].says == "was not tried yet; next attempt now"
 
     await world.record(hook.lease, [attempt(*await world.heads(hook))])
@@ -163,8 +163,9 @@ async def test_an_endpoint_that_is_disabled_suspended_unverified_or_without_a_wo
     assert await says() == "was not tried yet; the endpoint fails since 3 d and is only probed now and then"
     await world.registry.set_endpoint(hook.lease.subject, EndpointState.ACTIVE)
     await world.sql('UPDATE endpoints SET options = \'{"verification": "challenge"}\'')
-    assert (
-        await says() == "was not tried yet; the endpoint has not yet proved that it wants webhooks: it is asked again"
+    assert await says() == (
+        "was not tried yet; the endpoint has not yet proved that it wants webhooks, and is asked again: "
+        "`relay endpoints show acme/hook` says what is wrong"
     )
     await world.sql("UPDATE endpoints SET options = '{}'")
     await world.expire("endpoints", hook.lease.subject)

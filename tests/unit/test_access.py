@@ -169,7 +169,7 @@ def test_authorization_has_one_source():
         ({"auth": OAUTH2 | {"authenticates": "canary"}}, "auth.oauth2.authenticates: "),
         ({"headers": {"x-key": [CANARY]}}, "headers: "),
         ({"headers": {CANARY: 5}}, "headers: "),
-        ({"header": {}}, "header: Extra inputs are not permitted"),
+        ({"header": {}}, "header: is not known; access has the parts headers, auth, "),
         ({"authority": CANARY}, "authority: the authority is not PEM"),
         (
             {"authority": "-----BEGIN CERTIFICATE-----\ncanary\n-----END CERTIFICATE-----"},

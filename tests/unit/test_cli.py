@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from relay import __version__
-from relay.cli.shown import clean, details, table, worded
+from relay.cli.shown import brief, clean, details, table, worded
 from relay.vault.keyring import Keyring
 
 pytest_plugins = ["tests.fixtures.cli"]
@@ -51,6 +51,11 @@ def test_a_group_without_a_command_shows_its_help(relay):
         (["connections", "add", "protheus"], "Missing option '--customer'"),
         (["connections", "list", "--jsno"], "No such option: --jsno"),
         (["deliveries", "list", "--most", "0"], "Invalid value for '--most'"),
+        (["endpoint", "list"], "No such command 'endpoint'. Did you mean 'endpoints'? See `relay --help`."),
+        (["endpoints", "change", "x"], "nothing to change: give at least one of the options"),
+        (["endpoints", "change", "x", "--access-file", "a", "--no-access"], "give --access-file or --no-access"),
+        (["deliveries", "list", "--since", "foo"], "'foo' is not a time: write it like 2026-12-01T08:00Z, or how long"),
+        (["replay", "start", "x", "--status", "foo"], "Invalid value for '--status': 'foo' is not one of 'delivered'"),
         ([*ADD, "--poll-every", "soon"], "'soon' is not a time span: write it like 250ms, 15s, 2m, 1h or 3d"),
         (["connectors", "show", "sap"], "there is no connector 'sap': the known ones are protheus, tryton"),
         (["connections", "add", "sap", "--customer", "acme"], "there is no connector 'sap'"),
@@ -174,6 +179,18 @@ def test_text_from_outside_moves_no_cursor_and_is_no_markup(capsys):
     assert capsys.readouterr().out == "name\n\ufffd[2J[red]x[/red]\ufffd\n"
     details({"name": "a\x07b", "empty": None})
     assert capsys.readouterr().out == "name   a\ufffdb\n"
+
+
+def test_a_long_text_has_its_beginning_in_a_table():
+    assert brief("x" * 60) == "x" * 60
+    assert (
+        brief("the challenge was not answered: " * 3) == "the challenge was not answered: the challenge was not ans..."
+    )
+    assert brief(None) == ""
+
+
+def test_options_of_endpoints_show_defaults_as_they_are_given(relay):
+    assert re.search(r"^disable_after +time span +3d ", relay("endpoints", "options").out, re.MULTILINE)
 
 
 def test_values_are_worded():

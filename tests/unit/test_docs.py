@@ -26,7 +26,6 @@ from relay.cli.program import app
 from relay.connectors import CONNECTORS
 from relay.docs import generated, stale
 from relay.docs.configuration import configuration_page
-from relay.docs.markdown import span_words
 from relay.docs.notices import sample_notice
 from relay.docs.pages import ROOT
 from relay.domain import flow
@@ -41,6 +40,7 @@ from relay.domain.notices import NoticeType, notice_event
 from relay.domain.retry import SCHEDULE, classify, refused
 from relay.domain.samples import sample_event
 from relay.domain.signing import new_secret, parse_secret, sign
+from relay.domain.spans import span_words
 
 DOCS = ROOT / "docs"
 PACKAGE = Path(relay.__file__).parent

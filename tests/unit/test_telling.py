@@ -122,6 +122,7 @@ def test_a_snapshot_tells_what_is_known(changed, state, says):
     ("changed", "admitted", "says"),
     [
         ({"state": "pending", "published_at": None}, 2, "Stored 4 min ago, not yet published: a worker publishes it"),
+        ({"state": "published", "publishes": 1}, 2, "Published 3 min ago; not back from Kafka yet"),
         ({"state": "published", "publishes": 3}, 2, "Published 3 times, last 3 min ago; not back from Kafka yet"),
         ({"state": "published", "publishes": 2}, 1, "Published twice, last 3 min ago; it waits for sequence 2, which"),
         ({"problem": "too large."}, 3, "and back from Kafka. The broker refused it: too large."),
