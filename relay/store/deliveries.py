@@ -1,7 +1,10 @@
 """What an endpoint runner reads and writes: the heads of its lanes, and what came of their attempts."""
 
 from collections.abc import Collection, Container, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
+
+import asyncpg
 
 from relay.domain.connections import Lease
 from relay.domain.deliveries import Attempt, Delivery, DeliveryId, DeliveryState, Outcome
@@ -15,7 +18,6 @@ from relay.store.together import Recording, Together
 from relay.store.trouble import storable
 
 if TYPE_CHECKING:
-    import asyncpg
     from asyncpg.pool import PoolConnectionProxy
 
 # Uses deliveries_heads: the index holds only heads, so a million deliveries that wait behind them cost nothing here.
@@ -43,8 +45,12 @@ NEXT_DUE = """
         (SELECT min(due_at) FROM deliveries
          WHERE endpoint_id = $1 AND state = 'waiting' AND least(attempts, 1) = 1 AND due_at > now()))
 """
-# Waits for nobody: one customer's rows that are being removed, say, must not hold up the recording of all others.
-LOCK = "SELECT id FROM deliveries WHERE id = ANY($1::text[]) ORDER BY id FOR UPDATE SKIP LOCKED"
+# Admission holds heads for milliseconds, and is waited for: in the order of lanes, as it locks them itself, so that the
+# two never wait for each other in a ring. But one customer's rows that are being removed, say, must not hold up the
+# recording of all others: after a moment what others hold is passed over.
+BRIEFLY = "SET LOCAL lock_timeout = '100ms'"
+LOCK = "SELECT id FROM deliveries WHERE id = ANY($1::text[]) ORDER BY endpoint_id, lane FOR UPDATE"
+LOCK_FREE = f"{LOCK} SKIP LOCKED"
 THERE = "SELECT id FROM deliveries WHERE id = ANY($1::text[])"
 RECORD = """
     UPDATE deliveries AS d
@@ -165,7 +171,14 @@ class DeliveryStore:
         return await self._together.record(Recording(lease, attempts, rules))
 
     async def _write(self, some: Sequence[Recording]) -> dict[str, Heads | LeaseLost]:
+        if not any(each.left_out for each in some):
+            with suppress(asyncpg.LockNotAvailableError):
+                return await self._write_with(some, LOCK)
+        return await self._write_with(some, LOCK_FREE)
+
+    async def _write_with(self, some: Sequence[Recording], lock: str) -> dict[str, Heads | LeaseLost]:
         async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> dict[str, Heads | LeaseLost]:
+            await connection.execute(BRIEFLY)
             leases = _lease_columns([each.lease for each in some])
             held = {row["id"] for row in await connection.fetch(HOLD, *leases)}
             found: dict[str, Heads | LeaseLost] = {}
@@ -173,7 +186,8 @@ class DeliveryStore:
                 ours = {row["id"] for row in await connection.fetch(OURS, *leases)} | held
                 lost = [each.lease.subject for each in some if each.lease.subject not in ours]
                 found |= {each: LeaseLost(f"{each}: another worker has taken over") for each in lost}
-            return {**found, **await _recorded(connection, [each for each in some if each.lease.subject in held])}
+            mine = [each for each in some if each.lease.subject in held]
+            return {**found, **await _recorded(connection, mine, lock)}
 
         return await self._database.transact(work)
 
@@ -231,9 +245,11 @@ class DeliveryStore:
         await self._database.transact(work)
 
 
-async def _recorded(connection: "PoolConnectionProxy[asyncpg.Record]", some: Sequence[Recording]) -> dict[str, Heads]:
+async def _recorded(
+    connection: "PoolConnectionProxy[asyncpg.Record]", some: Sequence[Recording], lock: str
+) -> dict[str, Heads]:
     """Record what runners made, whose leases are held; the next heads of each, but of those whose rows others hold."""
-    known, busy = await _locked(connection, some)
+    known, busy = await _locked(connection, some, lock)
     some = [each for each in some if not any(attempt.delivery.id in busy for attempt in each.attempts)]
     made = [attempt for each in some for attempt in each.attempts if attempt.delivery.id in known]
     last = {each.delivery.id: each for each in made}
@@ -255,11 +271,11 @@ async def _recorded(connection: "PoolConnectionProxy[asyncpg.Record]", some: Seq
 
 
 async def _locked(
-    connection: "PoolConnectionProxy[asyncpg.Record]", some: Sequence[Recording]
+    connection: "PoolConnectionProxy[asyncpg.Record]", some: Sequence[Recording], lock: str
 ) -> tuple[set[str], set[str]]:
     """The deliveries that are locked now, and those that are there and others hold."""
     ids = {attempt.delivery.id for each in some for attempt in each.attempts}
-    locked = {row["id"] for row in await connection.fetch(LOCK, list(ids))}
+    locked = {row["id"] for row in await connection.fetch(lock, list(ids))}
     left = list(ids - locked)
     return locked, {row["id"] for row in await connection.fetch(THERE, left)} if left else set()
 

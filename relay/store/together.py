@@ -34,6 +34,8 @@ class Recording:
     rules: Rules
     done: "asyncio.Future[Heads]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     pause: float = FIRST_PAUSE
+    left_out: bool = False
+    """Whether others held its rows when it was to be written."""
 
 
 Write = Callable[[Sequence[Recording]], Awaitable[dict[str, Heads | LeaseLost]]]
@@ -70,7 +72,7 @@ class Together:
         self._writing -= 1
 
     def _again(self, left: Recording) -> None:
-        left.pause = min(2 * left.pause, LONGEST_PAUSE)
+        left.pause, left.left_out = min(2 * left.pause, LONGEST_PAUSE), True
         self._waiting.append(left)
         self._go_on()
 
