@@ -274,8 +274,8 @@ class Verifying(Protocol):
         """What the endpoint has proved, and the most webhooks that it wants per minute (None: it sets no limit)."""
         ...
 
-    async def disable(self, lease: Lease, problem: str) -> None:
-        """Send nothing more to this endpoint until a person enables it."""
+    async def disable(self, lease: Lease, url: str, problem: str) -> None:
+        """Send nothing more to this endpoint until a person enables it, unless its URL is another by now."""
         ...
 
 

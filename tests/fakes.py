@@ -319,7 +319,7 @@ class World:
         self._enter("save_problem", lease)
         self.problems.append(problem)
 
-    async def disable(self, lease, problem):
+    async def disable(self, lease, _url, problem):
         self._enter("disable", lease)
         self.disabled.append(problem)
 

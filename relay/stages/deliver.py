@@ -38,6 +38,8 @@ SAFETY_NET = timedelta(seconds=30)
 BREATH = timedelta(milliseconds=50)
 """The shortest rest before something falls due: the store's clock may still have to reach what ours has passed."""
 MOST_BYTES = 256 * 1024 * 1024
+MOST_READ = 16 * 1024 * 1024
+"""Bytes that one question to the store may bring: what many ask for at the same time is counted only afterwards."""
 
 
 @dataclass
@@ -109,7 +111,7 @@ class Deliver:
         finally:
             self._lanes.close()
         if self._disabled:
-            await self.store.disable(self.lease, self._disabled)
+            await self.store.disable(self.lease, self.endpoint.url, self._disabled)
             log.warning("endpoint.disabled", endpoint=self.endpoint.id, reason=self._disabled)
 
     @staticmethod
@@ -134,7 +136,7 @@ class Deliver:
             held = self._lanes.ids
             if self.endpoint.options.ordering is Ordering.LATEST_ONLY:
                 await self.store.supersede(self.lease, held)
-            heads = await self.store.heads(self.endpoint.id, Space(room, max(1, room // 2), max(1, space), held))
+            heads = await self.store.heads(self.endpoint.id, Space(room, max(1, room // 2), _read(space), held))
             self._offer(heads)
         self._next_due = heads.next_due
 
@@ -231,7 +233,7 @@ class Deliver:
             attempts, self._ended = self._ended, []
             verdict = self._verdict(attempts)
             latest_only = self.endpoint.options.ordering is Ordering.LATEST_ONLY
-            rules = Rules(latest_only, max(1, self._lanes.bytes_room()), verdict)
+            rules = Rules(latest_only, _read(self._lanes.bytes_room()), verdict)
             promoted = await self.store.record(self.lease, attempts, rules)
             for attempt in attempts:
                 self._lanes.finish(attempt.delivery)
@@ -261,3 +263,7 @@ class Deliver:
             self._flow.suspend(self._now())
         elif verdict.state is EndpointState.DISABLED:
             self._stopping = True
+
+
+def _read(space: int) -> int:
+    return min(max(1, space), MOST_READ)

@@ -68,7 +68,7 @@ class Verify:
                 return await self._proved(verdict)
             log.warning("endpoint.unverified", endpoint=self.endpoint.id, attempt=tries, problem=verdict.problem)
             if classify(verdict.answer) is Outcome.GONE:
-                await self.store.disable(self.lease, f"not verified: {verdict.problem}")
+                await self.store.disable(self.lease, self.endpoint.url, f"not verified: {verdict.problem}")
                 log.warning("endpoint.disabled", endpoint=self.endpoint.id, reason=verdict.problem)
                 return None
             await self._pause(tries, verdict)

@@ -116,9 +116,11 @@ SUPERSEDE = """
     WHERE d.id = w.id AND w.position = w.newest AND d.due_at IS DISTINCT FROM w.due
 """
 BLOCKED = """
-    SELECT lane FROM deliveries
+    SELECT lane FROM deliveries AS d
     WHERE endpoint_id = $1 AND state = 'waiting' AND least(attempts, 1) = 1 AND due_at <= now()
       AND id <> ALL($2::text[])
+      AND EXISTS (SELECT 1 FROM deliveries AS n WHERE n.endpoint_id = d.endpoint_id AND n.lane = d.lane
+                  AND n.state = 'waiting' AND n.position > d.position)
     ORDER BY lane FOR UPDATE
 """
 # Not of one that a person has disabled meanwhile: what was in flight then must not enable it again.
@@ -131,7 +133,8 @@ VERIFIED = """
     UPDATE endpoints SET verified_at = now(), proof = $2, allowed_per_minute = $3, problem = NULL WHERE id = $1
 """
 DISABLE = """
-    UPDATE endpoints SET state = 'disabled', problem = $2, version = version + 1 WHERE id = $1
+    UPDATE endpoints SET state = 'disabled', problem = $2, version = version + 1
+    WHERE id = $1 AND url = $3
     RETURNING customer_id, name, now() AS now
 """
 
@@ -221,13 +224,17 @@ class DeliveryStore:
 
         await self._database.transact(work)
 
-    async def disable(self, lease: Lease, problem: str) -> None:
-        """Send nothing more to this endpoint until a person enables it; what waits goes on waiting."""
+    async def disable(self, lease: Lease, url: str, problem: str) -> None:
+        """Send nothing more to this endpoint until a person enables it; what waits goes on waiting.
+
+        Nothing happens when its URL is another by now: what the former one said holds for that alone.
+        """
 
         async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
             await guard(connection, "endpoints", lease)
-            row = await connection.fetchrow(DISABLE, lease.subject, storable(problem))
-            assert row is not None
+            row = await connection.fetchrow(DISABLE, lease.subject, storable(problem), url)
+            if row is None:
+                return
             await add_notices(
                 connection,
                 [

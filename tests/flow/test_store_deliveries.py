@@ -57,7 +57,7 @@ async def test_a_refused_head_keeps_its_lane_until_it_is_due_again(world, hook, 
 async def test_an_endpoint_that_is_gone_keeps_what_waits_and_it_goes_first_when_enabled(world, hook, erp):
     first = (await world.heads(hook))[0]
     assert await world.record(hook.lease, [attempt(first, Outcome.GONE)]) == ()
-    await world.deliveries.disable(hook.lease, "410 \x00 Gone")
+    await world.deliveries.disable(hook.lease, hook.subject.url, "410 \x00 Gone")
     assert (await world.registry.endpoint("hook")).problem == "410 \ufffd Gone"
     await world.registry.set_endpoint(hook.lease.subject, EndpointState.ACTIVE)
     assert [head.body for head in await world.heads(hook)] == [b"p1 1", b"p2 1"]
@@ -259,7 +259,7 @@ async def test_what_was_in_flight_when_a_person_disabled_an_endpoint_does_not_en
 
 
 async def test_disabling_is_told(world, hook, erp):
-    await world.deliveries.disable(hook.lease, "410 Gone")
+    await world.deliveries.disable(hook.lease, hook.subject.url, "410 Gone")
     assert await world.one("SELECT type FROM notices") == "endpoint.disabled"
 
 
@@ -326,3 +326,11 @@ async def test_what_an_earlier_lease_brought_is_refused_beside_what_the_next_one
     )
     assert isinstance(lost, LeaseLost)
     assert await world.one("SELECT count(*) FROM attempts") == 1
+
+
+async def test_what_a_former_url_said_does_not_disable_the_one_that_a_person_gave_instead(world, hook):
+    moved = replace(hook.subject, url="https://y.example/hook")
+    await world.registry.change_endpoint(hook.subject, moved)
+    await world.deliveries.disable(hook.lease, hook.subject.url, "410 Gone")
+    assert (await world.registry.endpoint("hook")).subject.state is EndpointState.ACTIVE
+    assert await world.one("SELECT count(*) FROM notices") == 0

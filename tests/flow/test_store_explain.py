@@ -154,7 +154,7 @@ async def test_an_endpoint_that_is_disabled_suspended_unverified_or_without_a_wo
     async def says():
         return (await explain("p1")).events[0].deliveries[0].says
 
-    await world.deliveries.disable(hook.lease, "it answered 410")
+    await world.deliveries.disable(hook.lease, hook.subject.url, "it answered 410")
     assert await says() == (
         "was not tried yet; the endpoint is disabled (it answered 410): `relay endpoints enable acme/hook`"
     )

@@ -197,7 +197,7 @@ async def test_no_write_under_a_lost_endpoint_lease_changes_anything(world):
     async def refused(lease):
         for write in [
             *(world.record(lease, [attempt(head, outcome)]) for outcome in Outcome),
-            world.deliveries.disable(lease, "gone"),
+            world.deliveries.disable(lease, "https://x.example/hook", "gone"),
         ]:
             with pytest.raises(LeaseLost, match=hook.lease.subject):
                 await write

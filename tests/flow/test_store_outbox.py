@@ -328,7 +328,7 @@ async def test_events_that_nobody_wants_are_relayed_all_the_same(world, erp):
 
 
 async def test_a_disabled_endpoints_deliveries_wait_for_it(world, erp, hook):
-    await world.deliveries.disable(hook.lease, "gone")
+    await world.deliveries.disable(hook.lease, hook.subject.url, "gone")
     assert (await world.admissions.admit(await world.tell(erp, "p1"))).deliveries == 1
 
 

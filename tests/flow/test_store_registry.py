@@ -95,7 +95,7 @@ async def test_counts_tell_what_happened(world):
 
 async def test_pausing_and_resuming_tells_the_workers_and_clears_the_problem(world, database_url):
     erp, hook = await world.connection(), await world.endpoint()
-    await world.deliveries.disable(hook.lease, "gone")
+    await world.deliveries.disable(hook.lease, hook.subject.url, "gone")
     heard = asyncio.Queue()
     listener = await asyncpg.connect(database_url)
     await listener.add_listener("relay_leases", lambda *said: heard.put_nowait(said[-1]))

@@ -41,7 +41,7 @@ class Store:
         self._enter()
         self.verified.append((proved, per_minute))
 
-    async def disable(self, _lease, problem):
+    async def disable(self, _lease, _url, problem):
         self._enter()
         self.disabled.append(problem)
 
