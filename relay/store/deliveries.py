@@ -181,7 +181,8 @@ class DeliveryStore:
 
     async def _write_with(self, some: Sequence[Recording], lock: str) -> dict[str, Heads | LeaseLost]:
         async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> dict[str, Heads | LeaseLost]:
-            await connection.execute(BRIEFLY)
+            if lock == LOCK:
+                await connection.execute(BRIEFLY)
             leases = _lease_columns([each.lease for each in some])
             held = {row["id"] for row in await connection.fetch(HOLD, *leases)}
             found: dict[str, Heads | LeaseLost] = {}

@@ -109,7 +109,8 @@ async def reading_half(reader, _writer):
 
 
 async def answering_unread(reader, writer):
-    """It answers before the request is there, and does not read the rest."""
+    """It answers before the body is there, and does not read the rest."""
+    await reader.readuntil(b"\r\n\r\n")
     reader._transport.pause_reading()
     writer.write(b"HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\n\r\n")
     await writer.drain()
