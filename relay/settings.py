@@ -134,7 +134,7 @@ class Leases(Room):
 
 
 class Http(Room):
-    """Health, metrics and the event catalogue."""
+    """Health, metrics, the event catalogue, the pull API and public keys."""
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 in a container.")
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
