@@ -61,6 +61,7 @@ class Deliver:
     _stopping: bool = field(default=False, init=False)
     _disabled: str = field(default="", init=False)
     _recording: bool = field(default=False, init=False)
+    _looked_at: float = field(default=0.0, init=False)
     _flow: Flow = field(init=False)
     _health: Health = field(init=False)
 
@@ -146,7 +147,7 @@ class Deliver:
 
     def _taken(self) -> list[Delivery]:
         """What goes now: its flow has begun."""
-        now = self._now()
+        now = self._looked_at = self._now()
         most = min(self._flow.room(now), AHEAD * self._flow.limit - self._lanes.under_way)
         taken = self._lanes.take(most, self._flow.retry_room(now))
         for delivery in taken:
@@ -157,7 +158,8 @@ class Deliver:
         """Until the bell rings, something falls due, or the flow lets something go."""
         wait = SAFETY_NET if self._next_due is None else min(SAFETY_NET, self._next_due - self.clock())
         asking = max(BREATH, wait).total_seconds()
-        flowing = None if self._lanes.idle or self._stopping else self._flow.wait(self._now())
+        # From the moment of the last look: by now there may be room that nobody has seen, and that is no time to wait.
+        flowing = None if self._lanes.idle or self._stopping else self._flow.wait(self._looked_at)
         with suppress(TimeoutError):
             async with asyncio.timeout(asking if flowing is None else min(asking, flowing)):
                 await self._bell.wait()
