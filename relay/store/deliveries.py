@@ -49,9 +49,9 @@ NEXT_DUE = """
 # two never wait for each other in a ring. But one customer's rows that are being removed, say, must not hold up the
 # recording of all others: after a moment what others hold is passed over.
 BRIEFLY = "SET LOCAL lock_timeout = '100ms'"
-LOCK = "SELECT id FROM deliveries WHERE id = ANY($1::text[]) ORDER BY endpoint_id, lane FOR UPDATE"
-LOCK_FREE = f"{LOCK} SKIP LOCKED"
 THERE = "SELECT id FROM deliveries WHERE id = ANY($1::text[])"
+LOCK = f"{THERE} ORDER BY endpoint_id, lane FOR UPDATE"
+LOCK_FREE = f"{LOCK} SKIP LOCKED"
 RECORD = """
     UPDATE deliveries AS d
     SET state = CASE WHEN d.state = 'superseded' AND row.state = 'waiting' THEN d.state ELSE row.state END,
@@ -70,16 +70,12 @@ ADD_ATTEMPTS = """
     SELECT * FROM unnest($1::text[], $2::int[], $3::timestamptz[], $4::real[], $5::text[], $6::int[], $7::text[],
                          $8::text[], $9::bytea[], $10::text[], $11::real[], $12::real[])
 """
-# Passes over what others hold: two groups, or a group and the renewing of leases, then never wait in a ring.
-HOLD = """
-    SELECT e.id FROM endpoints AS e, unnest($1::text[], $2::text[], $3::bigint[]) AS row(id, owner, epoch)
-    WHERE e.id = row.id AND e.lease_owner = row.owner AND e.lease_epoch = row.epoch
-    FOR NO KEY UPDATE OF e SKIP LOCKED
-"""
 OURS = """
     SELECT e.id FROM endpoints AS e, unnest($1::text[], $2::text[], $3::bigint[]) AS row(id, owner, epoch)
     WHERE e.id = row.id AND e.lease_owner = row.owner AND e.lease_epoch = row.epoch
 """
+# Passes over what others hold: two groups, or a group and the renewing of leases, then never wait in a ring.
+HOLD = f"{OURS} FOR NO KEY UPDATE OF e SKIP LOCKED"
 # A statement of its own after RECORD: it sees what admission put behind the heads while RECORD waited.
 PROMOTE = """
     WITH promoted AS (
