@@ -1,30 +1,26 @@
 """`relay endpoints`: who is told, and where."""
 
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from relay.cli import endpoint_keys, endpoint_test
 from relay.cli.given import access_of, settings_of
-from relay.cli.options import AsJson, Customer, Data, Name, moment, span
+from relay.cli.handed_over import SecretFile, hand_over, private, tell_keys
+from relay.cli.options import AsJson, Customer, Data, Name, span
 from relay.cli.running import settings_for_command, with_control
 from relay.cli.shown import brief, details, document, line, note, table
 from relay.domain.endpoints import EndpointOptions
-from relay.domain.errors import AlreadyThere, UserError
+from relay.domain.errors import UserError
 from relay.domain.rotation import Signing
 from relay.domain.spans import span_words
 
 if TYPE_CHECKING:
-    from relay.control import EndpointAdded, EndpointTested, EndpointView, FormField, KeyView, SecretRotated
+    from relay.control import EndpointView, FormField
 
 app = typer.Typer(help="URLs that webhooks are sent to.", no_args_is_help=True)
-
-NOT_TAKEN = 1
-LONGEST_ANSWER = 200
 
 Options = Annotated[
     list[str] | None,
@@ -33,10 +29,6 @@ Options = Annotated[
 AccessFile = Annotated[
     Path | None,
     typer.Option(help="What the receiver asks for beside the signature, JSON: docs/webhooks.md; - is standard input."),
-]
-SecretFile = Annotated[
-    Path | None,
-    typer.Option(help="Write what the receiver verifies with here, mode 0600, instead of showing the secret."),
 ]
 
 
@@ -76,7 +68,7 @@ def add(  # noqa: PLR0913 - one per option
     """
     settings = settings_for_command(data)
     access = access_of(access_file) if access_file else {}
-    with _private(secret_file) as file:
+    with private(secret_file) as file:
         added = with_control(
             data,
             lambda control: control.add_endpoint(
@@ -94,12 +86,12 @@ def add(  # noqa: PLR0913 - one per option
                 access=access,
             ),
         )
-        _hand_over(added, file)
+        hand_over(added, file)
     if as_json:
         document({**added.model_dump(mode="json", exclude={"secret"} if secret_file else None)})
         return
     line(f"added {added.endpoint.customer}/{added.endpoint.name} ({added.endpoint.id})")
-    _tell_keys(added, secret_file)
+    tell_keys(added, secret_file)
     for each in added.notices:
         note(f"note: {each}")
 
@@ -207,116 +199,10 @@ def disable(name: Name, *, data: Data = None, as_json: AsJson = False) -> None:
     _tell(with_control(data, lambda control: control.disable_endpoint(name)), as_json=as_json)
 
 
-@app.command("rotate")
-def rotate(  # noqa: PLR0913 - one per option
-    name: Name,
-    *,
-    overlap: Annotated[
-        timedelta,
-        typer.Option(
-            parser=span, help="How long the old secret signs, too; 0s ends it now.", metavar="SPAN", show_default="24h"
-        ),
-    ] = timedelta(hours=24),
-    at: Annotated[
-        datetime | None,
-        typer.Option(parser=moment, help="When the new secret begins to sign (default: now).", metavar="TIME"),
-    ] = None,
-    ahead: Annotated[
-        timedelta | None, typer.Option("--in", parser=span, help="The same, from now.", metavar="SPAN")
-    ] = None,
-    signing: Annotated[
-        Signing | None, typer.Option(help="Sign with this from then on (default: as before).", show_default=False)
-    ] = None,
-    secret_file: SecretFile = None,
-    data: Data = None,
-    as_json: AsJson = False,
-) -> None:
-    """Give an endpoint a new signing secret, beside the old one until the overlap is over.
-
-    Webhooks are signed with both meanwhile: give the new one to the receiver before the old one ends. With --at or --in
-    the new one begins later, and the overlap is counted from then.
-    """
-    if at and ahead:
-        raise UserError("--at and --in say the same: give one of them")
-    begin = datetime.now(UTC) + ahead if ahead else at
-    with _private(secret_file) as file:
-        done = with_control(
-            data, lambda control: control.rotate_secret(name, overlap=overlap, signing=signing, begin=begin)
-        )
-        _hand_over(done, file)
-    if as_json:
-        document({**done.model_dump(mode="json", exclude={"secret"} if secret_file else None)})
-        return
-    line(f"rotated {done.endpoint.customer}/{done.endpoint.name} ({done.endpoint.id})")
-    _tell_keys(done, secret_file)
-    _tell_live(done.keys)
-
-
-@app.command("keys")
-def keys(name: Name, *, data: Data = None, as_json: AsJson = False) -> None:
-    """Show what webhooks are signed with: when each secret begins and ends, and the public keys; never a secret."""
-    found = with_control(data, lambda control: control.endpoint_keys(name))
-    if as_json:
-        document(found)
-    else:
-        _tell_live(found)
-
-
-@app.command("pull-token")
-def pull_token(
-    name: Name,
-    *,
-    revoke: Annotated[bool, typer.Option("--revoke", help="End the token; give no new one.")] = False,
-    token_file: Annotated[
-        Path | None, typer.Option(help="Write the token here, mode 0600, instead of showing it.")
-    ] = None,
-    data: Data = None,
-    as_json: AsJson = False,
-) -> None:
-    """Give an endpoint a new pull token: with it a receiver reads the endpoint's events over HTTP. The old one ends."""
-    from relay.control.pull import PullTokens
-
-    if revoke:
-        ended = with_control(data, lambda control: PullTokens(control.registry).revoke(name))
-        document(ended) if as_json else line(f"no pull token is good for {ended.customer}/{ended.name} ({ended.id})")
-        return
-    with _private(token_file, "--token-file") as file:
-        made = with_control(data, lambda control: PullTokens(control.registry).issue(name))
-        if file:
-            file.write(f"{made.token}\n")
-    if as_json:
-        document({**made.model_dump(mode="json", exclude={"token"} if token_file else None)})
-        return
-    line(f"pull token written to {token_file}" if token_file else f"pull token, shown only now: {made.token}")
-    line(f"good for GET {made.path}")
-
-
-@app.command("test")
-def send_samples(
-    name: Name,
-    *,
-    event_types: Annotated[
-        list[str] | None,
-        typer.Option("--type", help="An event type to send a sample of, such as approved; again for more."),
-    ] = None,
-    every: Annotated[bool, typer.Option("--all", help="A sample of each type that the endpoint wants.")] = False,
-    data: Data = None,
-    as_json: AsJson = False,
-) -> None:
-    """Send a signed sample now and tell what came back, and what to do when it was not taken.
-
-    Nothing is recorded, and what waits is not touched. Ends with 0 when every sample was answered 2xx, and with 1 when
-    not. Receivers know a test by its webhook-id, which begins with test_.
-    """
-    if every and event_types:
-        raise UserError("give --type or --all, not both")
-    tested = with_control(data, lambda control: control.test_endpoint(name, event_types or (), every=every))
-    if as_json:
-        document(tested)
-    else:
-        _tell_tries(tested)
-    if not tested.ok:
-        raise typer.Exit(NOT_TAKEN)
+app.command("rotate")(endpoint_keys.rotate)
+app.command("keys")(endpoint_keys.keys)
+app.command("pull-token")(endpoint_keys.pull_token)
+app.command("test")(endpoint_test.send_samples)
 
 
 @app.command("remove")
@@ -361,55 +247,3 @@ def _tell(endpoint: "EndpointView", *, as_json: bool) -> None:
 
 def _set(endpoint: "EndpointView") -> dict[str, object]:
     return endpoint.options.model_dump(mode="json", exclude_defaults=True)
-
-
-def _hand_over(made: "EndpointAdded | SecretRotated", file: IO[str] | None) -> None:
-    if file:
-        file.writelines(f"{each}\n" for each in made.for_receiver)
-
-
-def _tell_keys(made: "EndpointAdded | SecretRotated", secret_file: Path | None) -> None:
-    if made.secret and secret_file is None:
-        line(f"signing secret, shown only now: {made.secret}")
-    if made.public_key:
-        line(f"public key for the receiver: {made.public_key}")
-    if secret_file is not None:
-        line(f"{'signing secret' if made.secret else 'public key'} written to {secret_file}")
-
-
-def _tell_tries(tested: "EndpointTested") -> None:
-    for each in tested.tries:
-        where = f" from {each.address}" if each.address else ""
-        line(f"{each.type}  {each.error or each.status} in {each.milliseconds} ms{where}  {each.webhook_id}")
-        if answered := " ".join(each.excerpt.split()):
-            line(f"  answered: {answered[:LONGEST_ANSWER]}{'...' if len(answered) > LONGEST_ANSWER else ''}")
-        if each.advice:
-            line(f"  {each.advice}")
-
-
-def _tell_live(live: Sequence["KeyView"]) -> None:
-    table(
-        ("signing", "begins", "ends", "public key"),
-        [(each.signing, each.since or "has begun", each.until or "never", each.public_key) for each in live],
-        empty="no signing secrets",
-    )
-
-
-@contextmanager
-def _private(path: Path | None, option: str = "--secret-file") -> Iterator[IO[str] | None]:
-    """A new file that only its owner can read, made before the secret is: it is never lost for want of a place."""
-    if path is None:
-        yield None
-        return
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        raise AlreadyThere(f"{option} {path} exists: name a new file") from None
-    except OSError as error:
-        raise UserError(f"{option} {path} cannot be written: {error.strerror}") from None
-    with os.fdopen(descriptor, "w") as file:
-        try:
-            yield file
-        except BaseException:
-            path.unlink()
-            raise

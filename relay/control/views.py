@@ -15,7 +15,7 @@ from relay.domain.ed25519_keys import public_key
 from relay.domain.endpoints import Endpoint, EndpointOptions, EndpointState
 from relay.domain.rotation import LiveSecret, Signing
 from relay.ports import Rejected
-from relay.store.registry import Sighting
+from relay.store.named import Sighting
 
 
 class View(BaseModel):

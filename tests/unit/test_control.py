@@ -9,7 +9,7 @@ from relay.connectors import CONNECTORS
 from relay.control import Control
 from relay.domain.connections import Connection, ConnectionId, CustomerId
 from relay.domain.errors import UserError
-from relay.store.registry import Sighting
+from relay.store.named import Sighting
 from relay.vault import Keyring, Place, Purpose, Vault
 
 CANARY = "canary-5b2e"

@@ -1,0 +1,43 @@
+"""At hand: what operations are done with, and the steps that several of them share."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from relay.domain.egress import Policy
+from relay.domain.errors import NotFound
+from relay.domain.verification import ORIGIN
+from relay.ports import ConnectorKind
+from relay.store.registry import Registry
+from relay.vault.vault import Place, Vault
+from relay.wire.egress import Resolver, lookup
+
+if TYPE_CHECKING:
+    from relay.domain.connections import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class AtHand:
+    """The parts. `vault` is called only by those that seal or open, so that the others need no master key."""
+
+    registry: Registry
+    vault: Callable[[], Vault]
+    kinds: Mapping[str, ConnectorKind]
+    egress: Policy = field(default_factory=Policy)
+    resolve: Resolver = lookup
+    origin: str = ORIGIN
+    """What relay is called where a receiver must allow it."""
+
+    async def _sealed(self, vault: Vault, place: Place, plaintext: bytes) -> bytes:
+        key = await self.registry.customer_key(place.customer_id, vault.new_customer_key(place.customer_id))
+        return vault.seal(key, place, plaintext)
+
+    async def _connection_id(self, customer: str, name: str) -> str:
+        try:
+            seen = await self.registry.connection(f"{customer}/{name}")
+        except NotFound:
+            seen = await self.registry.connection(name)
+        subject: Connection = seen.subject
+        if subject.customer_id != customer:
+            raise NotFound(f"{customer} has no connection {name!r}: see `relay connections list`")
+        return subject.id
