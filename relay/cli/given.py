@@ -4,15 +4,17 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import typer
 from pydantic import BaseModel
 
 from relay.cli.options import span
-from relay.control import FormField
 from relay.domain.errors import UserError
+
+if TYPE_CHECKING:
+    from relay.control import FormField
 
 
 def settings_of(model: type[BaseModel], pairs: Sequence[str]) -> dict[str, Any]:
@@ -37,7 +39,7 @@ def settings_of(model: type[BaseModel], pairs: Sequence[str]) -> dict[str, Any]:
     return settings
 
 
-def credentials_of(fields: Sequence[FormField], file: Path | None) -> dict[str, Any]:
+def credentials_of(fields: "Sequence[FormField]", file: Path | None) -> dict[str, Any]:
     """Credentials from a file (`-`: standard input), or asked for on the terminal. Raises UserError."""
     if file is not None:
         return _read(_text(file, "--credentials-file"))

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 import asyncpg
 import orjson
-from alembic import command
-from alembic.config import Config
 
 from relay.domain.errors import LeaseLost, Unavailable
 from relay.store.trouble import checked, mapped
@@ -124,6 +122,10 @@ def migrate(url: str) -> None:
         Unavailable: the database is not there.
         UserError: `url` is not one of PostgreSQL.
     """
+    # Here, because with SQLAlchemy they are a third of what a process loads, and most have nothing to migrate.
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     checked(url)

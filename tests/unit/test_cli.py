@@ -20,6 +20,20 @@ ADD = ("connections", "add", "protheus", "--customer", "acme", "--set", "url=htt
 TENANT = ("--set", "tenant=T1,01")
 
 
+HEAVY = ("aiokafka", "alembic", "asyncpg", "fastapi", "faststream", "httpx", "pyreqwest", "sqlalchemy")
+
+
+@pytest.mark.parametrize(
+    ("loaded", "heavy"),
+    [("relay.cli", HEAVY), ("relay.app", ("alembic", "sqlalchemy"))],
+    ids=["help loads no library of the work", "a worker loads none of migrations"],
+)
+def test_what_a_process_does_not_need_is_not_loaded(loaded, heavy):
+    code = f"import {loaded}, sys; print(*sys.modules.keys() & {set(heavy)})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
 @pytest.mark.parametrize("arguments", [["--version"], ["version"]])
 def test_the_version_is_told(relay, arguments):
     told = relay(*arguments)
