@@ -115,6 +115,11 @@ async def opened(url: str, *, connections: int = 10) -> AsyncIterator[Database]:
         pool.terminate()
 
 
+def migrations() -> Path:
+    """Where the steps are that bring the schema up to date."""
+    return Path(__file__).parent / "migrations"
+
+
 def migrate(url: str) -> None:
     """Bring the schema at `url` up to date; safe to run again and from several workers at once. Blocks.
 
@@ -127,7 +132,7 @@ def migrate(url: str) -> None:
     from alembic.config import Config  # noqa: PLC0415
 
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(migrations()))
     checked(url)
 
     async def connect() -> asyncpg.Connection:

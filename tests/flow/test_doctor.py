@@ -1,0 +1,84 @@
+"""The doctor on a real database: what is well, what waits, what is missing, and what nobody answers for."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from relay.control.doctor import Doctor, Verdict
+from relay.domain.egress import Policy
+from relay.domain.errors import Unavailable
+from relay.store.database import opened
+from relay.store.registry import Registry
+
+
+async def answers():
+    return "answers"
+
+
+async def refuses():
+    raise Unavailable("Kafka does not answer")
+
+
+async def public(_host, _port):
+    return ["93.184.215.14"]
+
+
+async def private(_host, _port):
+    return ["10.0.0.7"]
+
+
+def doctor(world, *, probe=answers, resolve=public, clock=lambda: datetime.now(UTC)):
+    return Doctor(world.registry, {"broker": probe}, Policy(), resolve, clock)
+
+
+def by_subject(examination):
+    return {each.subject: each for each in examination.findings}
+
+
+async def test_a_healthy_installation_has_nothing_but_good_findings(world):
+    await world.sql("INSERT INTO workers (id) VALUES ('w')")
+    await world.connection()
+    await world.endpoint()
+    examined = await doctor(world).examine()
+    assert examined.verdict is Verdict.WELL
+    assert list(by_subject(examined)) == [
+        *("database", "workers", "clock", "outbox", "admission", "notices", "broker"),
+        *("connection acme/erp", "endpoint acme/hook"),
+    ]
+
+
+async def test_what_is_not_well_is_told_with_what_to_do(world):
+    connection = await world.connection()
+    await world.endpoint()
+    await world.tell(connection, "1")
+    await world.sql("UPDATE outbox SET created_at = now() - interval '1 hour'")
+    examined = await doctor(world, probe=refuses, resolve=private).examine()
+    found = by_subject(examined)
+    assert examined.verdict is Verdict.TROUBLE
+    assert {name for name, each in found.items() if each.verdict is Verdict.TROUBLE} == {
+        *("workers", "outbox", "broker", "endpoint acme/hook")
+    }
+    assert "the oldest for 60 min" in found["outbox"].says
+    assert "10.0.0.7" in found["endpoint acme/hook"].says
+    assert all(each.advice for each in examined.findings if each.verdict is Verdict.TROUBLE)
+
+
+@pytest.mark.parametrize(
+    ("off", "verdict"), [(0, Verdict.WELL), (30, Verdict.NOTICE), (-30, Verdict.NOTICE), (120, Verdict.TROUBLE)]
+)
+async def test_a_clock_that_is_off_is_told(world, off, verdict):
+    examined = await doctor(world, clock=lambda: datetime.now(UTC) + timedelta(seconds=off)).examine()
+    assert by_subject(examined)["clock"].verdict is verdict
+
+
+async def test_tables_of_another_version_and_a_dead_broker_are_told_together(world):
+    await world.sql("UPDATE alembic_version SET version_num = '0001'")
+    examined = await doctor(world, probe=refuses).examine()
+    assert [each.subject for each in examined.findings] == ["database", "broker"]
+    assert "relay migrate" in examined.findings[0].advice
+
+
+async def test_an_empty_database_is_told(empty_database_url):
+    async with opened(empty_database_url, connections=1) as database:
+        examined = await Doctor(Registry(database), {}, Policy(), public, lambda: datetime.now(UTC)).examine()
+    assert "relay migrate" in examined.findings[0].says
