@@ -147,7 +147,6 @@ async def _connection(at: Installation, source: Source, orders: OrderStore, page
         topics=_destinations(at),
         patience=_patience(at),
         doubt=Doubt(at.stand.settings.poll.missing_passes, at.stand.settings.poll.missing_share),
-        republish=at.stand.settings.kafka.stale_after,
     )
     runner = ConnectionRunner(at.connection, parts)
     async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as tasks:

@@ -7,9 +7,10 @@ worker(settings, parts)    -> Worker     leases, runners, consumer, health
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import structlog
@@ -32,17 +33,20 @@ from relay.stages.notify import Notify
 from relay.stages.poll import Patience
 from relay.stages.publish import Destinations
 from relay.stages.reconcile import Doubt
+from relay.stages.watch import Watch
 from relay.store.admission import AdmitStore
 from relay.store.database import Database, listen, migrate, opened
 from relay.store.deliveries import DeliveryStore
 from relay.store.leases import LeaseStore
 from relay.store.log import LogStore
+from relay.store.named import CHANGED
 from relay.store.notices import NoticeStore
 from relay.store.orders import OrderStore
 from relay.store.outbox import OutboxStore
 from relay.store.registry import Registry
 from relay.store.replay import ReplayStore
 from relay.store.retention import RetentionStore
+from relay.store.watch import DueEndpoints, FullOutboxes
 from relay.streams import consuming
 from relay.vault.keyring import Keyring, ensure_master_key_file
 from relay.vault.vault import Vault
@@ -55,6 +59,8 @@ log = structlog.get_logger()
 
 FORGET_AGAIN, FORGET_MORE = 600.0, 0.2
 """Seconds between looks for events that are old enough to be forgotten; and between bites while there are some."""
+WATCH_AGAIN = timedelta(seconds=30)
+"""Between looks for deliveries that are due and of which nobody was told."""
 LISTEN_AGAIN = 2.0
 """Seconds before the line that wakes a worker is opened again; until then timers do its work."""
 
@@ -163,6 +169,7 @@ class Worker:
 
     connections: KeepLeases
     endpoints: KeepLeases
+    watches: Sequence[Watch]
     consumer: KafkaBroker
     retention: RetentionStore
     notify: Notify
@@ -172,7 +179,8 @@ class Worker:
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop`, then finish what is in flight and give the leases back."""
         async with asyncio.TaskGroup() as tasks:
-            background = [tasks.create_task(each) for each in (self._listen(), self._forget(), self.notify.run())]
+            work = (self._listen(), self._forget(), self.notify.run(), *(each.run() for each in self.watches))
+            background = [tasks.create_task(each) for each in work]
             leases = [tasks.create_task(each.run()) for each in (self.connections, self.endpoints)]
             try:
                 await self._consume()
@@ -210,19 +218,21 @@ class Worker:
             await asyncio.sleep(FORGET_MORE if more else FORGET_AGAIN)
 
     async def _listen(self) -> None:
-        def leases(subjects: str) -> None:
-            self.connections.ring(subjects)
-            self.endpoints.ring(subjects)
+        def changed(subjects: str) -> None:
+            for each in (self.connections, self.endpoints):
+                each.look(_ids(subjects))
+
+        def due(subjects: str) -> None:
+            self.endpoints.ring(_ids(subjects))
+            if not subjects:  # The line is new: what was said before is looked for.
+                for each in self.watches:
+                    each.ring()
 
         while True:
             try:
                 await listen(
                     self.database_url,
-                    {
-                        "relay_leases": leases,
-                        "relay_deliveries": self.endpoints.ring,
-                        "relay_notices": self.notify.ring,
-                    },
+                    {CHANGED: changed, "relay_deliveries": due, "relay_notices": self.notify.ring},
                 )
             except Unavailable as error:
                 log.warning("worker.deaf", problem=str(error))
@@ -303,7 +313,6 @@ def _wired(settings: Settings, wires: Wires, standing_on: Parts, health: str) ->
         topics=Destinations(topics.changes, topics.state, topics.dead_letters),
         patience=Patience(settings.poll.backoff, settings.poll.backoff_limit),
         doubt=Doubt(settings.poll.missing_passes, settings.poll.missing_share),
-        republish=settings.kafka.stale_after,
     )
     endpoints = EndpointParts(
         opener,
@@ -322,9 +331,16 @@ def _wired(settings: Settings, wires: Wires, standing_on: Parts, health: str) ->
     def endpoint_runner(claimed: Claimed) -> EndpointRunner:
         return EndpointRunner(claimed, endpoints)
 
+    connections_held = _leases(settings, wires.leasing, "connections", owner, connection_runner)
+    endpoints_held = _leases(settings, wires.leasing, "endpoints", owner, endpoint_runner)
+    stale = settings.kafka.stale_after
     return Worker(
-        connections=_leases(settings, wires.leasing, "connections", owner, connection_runner),
-        endpoints=_leases(settings, wires.leasing, "endpoints", owner, endpoint_runner),
+        connections=connections_held,
+        endpoints=endpoints_held,
+        watches=(
+            Watch("connections", owner, FullOutboxes(wires.database, stale), connections_held.ring, stale),
+            Watch("endpoints", owner, DueEndpoints(wires.database), endpoints_held.ring, WATCH_AGAIN),
+        ),
         consumer=consuming(
             wires.access, wires.capabilities, topics, Admit(admissions, wires.publisher, topics.dead_letters)
         ),
@@ -333,6 +349,10 @@ def _wired(settings: Settings, wires: Wires, standing_on: Parts, health: str) ->
         database_url=standing_on.database_url,
         health=health,
     )
+
+
+def _ids(subjects: str) -> list[str]:
+    return subjects.split(",") if subjects else []
 
 
 def _leases(

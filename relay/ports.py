@@ -204,6 +204,14 @@ class Leasing(Protocol):
         ...
 
 
+class Watching(Protocol):
+    """What there is to do, for all subjects of a kind at once."""
+
+    async def with_work(self, owner: str) -> Sequence[str]:
+        """Ids of the subjects that `owner` holds and that have something due."""
+        ...
+
+
 class Orders(Protocol):
     """Snapshots, outbox and cursor of connections. Every write names a lease and raises LeaseLost without it."""
 

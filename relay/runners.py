@@ -55,8 +55,8 @@ from relay.wire.webhook import WebhookSender
 
 log = structlog.get_logger()
 
-PUBLISH_PAUSE = timedelta(seconds=1)
-"""Before the outbox is tried again while the broker is away."""
+PUBLISH_PAUSE = 1.0
+"""Seconds before the outbox is tried again while the broker is away."""
 
 CustomerKeys = Callable[[str], Awaitable[bytes]]
 """A customer's wrapped data key."""
@@ -107,7 +107,6 @@ class ConnectionParts:
     topics: Destinations
     patience: Patience
     doubt: Doubt
-    republish: timedelta
     clock: Clock = utc_now
     dice: Dice = random.random
 
@@ -200,15 +199,15 @@ class ConnectionRunner:
         publish = Publish(self.claimed.lease, parts.outbox, parts.publisher, parts.admissions, parts.topics)
         while not self._stop.is_set():
             self._saved.clear()
-            wait = parts.republish
+            pause = None
             try:
                 if await publish.run_once():
                     continue
             except Transient as error:
                 log.warning("outbox.waits", connection=self.connection.id, problem=str(error))
-                wait = PUBLISH_PAUSE
+                pause = PUBLISH_PAUSE
             with suppress(TimeoutError):
-                async with asyncio.timeout(wait.total_seconds()):
+                async with asyncio.timeout(pause):
                     await self._saved.wait()
 
     async def _pause_until(self, due_at: datetime) -> None:

@@ -446,6 +446,7 @@ class Leases:
     hanging: bool = False
     released: list = field(default_factory=list)
     renewals: int = 0
+    renewed: list = field(default_factory=list)
 
     def add(self, *names, **values):
         for name in names:
@@ -485,6 +486,7 @@ class Leases:
         now = await self._now()
         self.renewals += 1
         same, changed = set(), set()
+        self.renewed += [each.lease.subject for each in held]
         for each in held:
             row = self.rows.get(each.lease.subject, {})
             if (row.get("owner"), row.get("epoch")) != (each.lease.owner, each.lease.epoch):

@@ -20,7 +20,8 @@ from relay.domain.egress import Policy
 from relay.domain.endpoints import Endpoint, EndpointState, Verification
 from relay.domain.errors import RelayError, UserError
 from relay.ports import Clock
-from relay.store.registry import Registry, Sighting
+from relay.store.named import Sighting
+from relay.store.registry import Registry
 from relay.store.vitals import Vitals, VitalStore
 from relay.wire.egress import Resolver
 from relay.wire.webhook import check_host
@@ -168,8 +169,8 @@ def endpoint_finding(seen: Sighting, host: str, now: datetime) -> Finding:
 
 def _in_the_way(seen: Sighting, now: datetime) -> str:
     subject: Endpoint = seen.subject
-    if seen.problem:
-        return seen.problem
+    if problem := seen.problem:
+        return problem
     if subject.state is EndpointState.SUSPENDED:
         return "suspended after days of failure"
     if failing := subject.health.failing_since:

@@ -8,7 +8,7 @@ clock, so a subject never has two.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -65,17 +65,19 @@ class KeepLeases:
     held: dict[str, _Held] = field(default_factory=dict, init=False)
     _wake: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _stopping: bool = field(default=False, init=False)
-    _look: bool = field(default=False, init=False)
+    _changed: set[str] = field(default_factory=set, init=False)
     _renewed: float = field(default=float("-inf"), init=False)
 
-    def ring(self, subjects: str) -> None:
-        """Something was said of these subjects (ids by comma; "" for all): wake their runners, look for free ones."""
-        for subject in subjects.split(",") if subjects else list(self.held):
+    def ring(self, subjects: Iterable[str]) -> None:
+        """There may be something to do for these: wake their runners."""
+        for subject in subjects:
             if held := self.held.get(subject):
                 held.runner.ring()
-        if not subjects:
-            self._look = True
-            self._wake.set()
+
+    def look(self, subjects: Collection[str] = ()) -> None:
+        """People added, changed or removed these, or nobody knows which: see what became of them, find free ones."""
+        self._changed.update(subjects or self.held)
+        self._wake.set()
 
     def stop(self) -> None:
         """Give everything back; `run` ends when it is done."""
@@ -160,12 +162,17 @@ class KeepLeases:
 
     async def _renew(self) -> None:
         now = asyncio.get_running_loop().time()
-        if now - self._renewed < self.ttl / RENEWALS and not self._look:
+        changed, self._changed = self._changed, set()
+        due = now - self._renewed >= self.ttl / RENEWALS
+        # Only those that were changed, when it is not time for all: thousands may be held.
+        live = {
+            subject: held for subject, held in self.held.items() if not held.task.done() and (due or subject in changed)
+        }
+        if not (due or live):
             return
-        self._look = False
-        live = {subject: held for subject, held in self.held.items() if not held.task.done()}
         renewed = await self.store.renew([held.claimed for held in live.values()])
-        self._renewed = now
+        if due:
+            self._renewed = now
         self._let_go([live[subject] for subject in renewed.changed])
         for subject in live.keys() - renewed.held - renewed.changed:
             log.warning("lease.lost", kind=self.kind, subject=subject)

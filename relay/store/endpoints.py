@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from relay.domain.endpoints import Endpoint, EndpointState
 from relay.domain.errors import UserError
 from relay.store.leases import endpoint_of
-from relay.store.named import LIST, NOTIFY, Named, Sighting
+from relay.store.named import CHANGED, LIST, NOTIFY, Named, Sighting
 
 if TYPE_CHECKING:
     import asyncpg
@@ -89,7 +89,7 @@ class KeptEndpoints(Named):
                 *(after.id, after.url, list(after.event_types), list(after.connections), after.at_once, after.deadline),
                 *(after.options.model_dump(mode="json", exclude_defaults=True), after.access),
             )
-            await connection.execute(NOTIFY, "relay_leases", "")
+            await connection.execute(NOTIFY, CHANGED, before.id)
 
         await self._database.transact(work)
 
@@ -108,7 +108,7 @@ class KeptEndpoints(Named):
             listed = list(public_keys), list(public_keys.values())
             if await connection.fetchval(SET_SIGNING, endpoint_id, before, sealed, *listed) is None:
                 raise UserError("the signing secrets were changed by somebody else at the same time: try again")
-            await connection.execute(NOTIFY, "relay_leases", "")
+            await connection.execute(NOTIFY, CHANGED, endpoint_id)
 
         await self._database.transact(work)
 

@@ -33,6 +33,8 @@ REMOVE_ATTEMPTS = {
 }
 REMOVE = "DELETE FROM {table} WHERE id = $1"
 NOTIFY = "SELECT pg_notify($1, $2)"
+CHANGED = "relay_leases"
+"""The channel that names what people added, changed or removed; workers listen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +60,13 @@ class Named:
         return self._database
 
     async def _add(self, taken: str, statement: str, *values: Any) -> None:
+        """Run a statement whose first value is the new id."""
         async with self._database.session() as connection:
             try:
                 await connection.execute(statement, *values)
             except asyncpg.UniqueViolationError:
                 raise AlreadyThere(taken) from None
-            await connection.execute(NOTIFY, "relay_leases", "")
+            await connection.execute(NOTIFY, CHANGED, values[0])
 
     async def remove(self, table: str, subject_id: str) -> None:
         """Remove a connection or endpoint with all that belongs to it."""
@@ -72,7 +75,7 @@ class Named:
             await connection.execute(LOCK.format(table=table), subject_id)
             await connection.execute(REMOVE_ATTEMPTS[table], subject_id)
             await connection.execute(REMOVE.format(table=table), subject_id)
-            await connection.execute(NOTIFY, "relay_leases", "")
+            await connection.execute(NOTIFY, CHANGED, subject_id)
 
         await self._database.transact(work)
 
@@ -95,6 +98,8 @@ class Named:
         return dict(row or {})
 
     async def _change(self, statement: str, *values: object, resumed: str | None = None) -> None:
+        """Run a statement whose first value is the id of what it changes."""
+
         async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
             if resumed is not None:
                 await add_connection_notice(
@@ -104,6 +109,6 @@ class Named:
                     leaving=ConnectionState.NEEDS_RECONNECT,
                 )
             await connection.execute(statement, *values)
-            await connection.execute(NOTIFY, "relay_leases", "")
+            await connection.execute(NOTIFY, CHANGED, values[0])
 
         await self._database.transact(work)

@@ -8,6 +8,7 @@ from relay.domain.endpoints import Endpoint
 from relay.domain.errors import NotFound, UserError
 from relay.domain.replays import Criteria, Past, ReplayState
 from relay.store.database import Database
+from relay.store.named import CHANGED, NOTIFY
 from relay.store.replay import MATCHING, values_of
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ START = """
 """
 # The runner starts anew and then looks for replays: so it need not ask for them while there are none.
 RESTART = "UPDATE endpoints SET version = version + 1 WHERE id = $1"
-NOTIFY = "SELECT pg_notify('relay_leases', '')"
 CHANGE = """
     UPDATE replays SET state = $2, ended_at = CASE WHEN $2 = 'cancelled' THEN now() END
     WHERE id = $1 AND state = ANY($3::text[]) RETURNING 1
@@ -119,4 +119,4 @@ async def _found(
 
 async def _restart(connection: "PoolConnectionProxy[asyncpg.Record]", endpoint_id: str) -> None:
     await connection.execute(RESTART, endpoint_id)
-    await connection.execute(NOTIFY)
+    await connection.execute(NOTIFY, CHANGED, endpoint_id)

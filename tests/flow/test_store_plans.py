@@ -2,7 +2,7 @@
 
 import pytest
 
-from relay.store import admission, deliveries, leases, log, orders, outbox
+from relay.store import admission, deliveries, leases, log, orders, outbox, watch
 from tests.fixtures.store import TTL
 
 ROWS = """
@@ -38,6 +38,9 @@ HOT = [
     (deliveries.PROMOTE, (["end_1", "end_2"], ["con|p1", "con|p2"], ["end_1", "end_2"], [9, 9]), "deliveries_lane"),
     (deliveries.SUPERSEDE, (["end_1", "end_1"], ["con|p1", "con|p2"]), "deliveries_lane"),
     (deliveries.BLOCKED, ("end_1", ["dlv_1"]), "deliveries_heads"),
+    (watch.ENDPOINTS, ("w1",), "deliveries_heads"),
+    (watch.CONNECTIONS, ("w1", TTL), "outbox_pending"),
+    (watch.CONNECTIONS, ("w1", TTL), "outbox_published"),
     (log.PAGE, ("end_1", 5000, 100, 1_000_000), "deliveries_number"),
     (outbox.TO_PUBLISH, ("con_1", TTL, 500, 1_000_000), "outbox_pending"),
     (outbox.TO_PUBLISH, ("con_1", TTL, 500, 1_000_000), "outbox_published"),

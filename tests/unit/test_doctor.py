@@ -8,7 +8,7 @@ import pytest
 from relay.control.doctor import Verdict, connection_finding, endpoint_finding
 from relay.domain.connections import ConnectionState
 from relay.domain.endpoints import EndpointOptions, EndpointState, Health, Verification
-from relay.store.registry import Sighting
+from relay.store.named import Sighting
 from tests.fixtures.store import connection_named, endpoint_named
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

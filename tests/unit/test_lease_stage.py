@@ -129,7 +129,7 @@ def test_a_slow_end_holds_up_neither_the_renewals_nor_new_work():
         async with here.worker() as keeper:
             await until(lambda: len(here.going) == 2)
             here.store.rows["a"]["version"] = 2
-            keeper.ring("")
+            keeper.look()
             await until(lambda: here.made[0].stopped, 2)
             here.store.add("c")
             await until(lambda: "c" in here.going, 2)
@@ -146,7 +146,7 @@ def test_a_changed_subject_is_started_anew_as_soon_as_it_is_said():
         async with here.worker() as keeper:
             await until(lambda: len(here.going) == 2)
             here.store.rows["a"]["version"] = 2
-            keeper.ring("")
+            keeper.look()
             await until(lambda: len(here.made) == 3, 0.5)
             assert [each.subject for each in here.made if each.stopped] == ["a"]
 
@@ -170,7 +170,7 @@ def test_a_paused_subject_ends():
         async with here.worker() as keeper:
             await until(lambda: here.going)
             here.store.rows["a"]["active"] = False
-            keeper.ring("")
+            keeper.look()
             await until(lambda: not keeper.held, 1)
             await asyncio.sleep(60)
             assert len(here.made) == 1
@@ -184,7 +184,7 @@ def test_a_lost_lease_cancels_its_runner_at_once_and_is_not_given_back():
         async with here.worker() as keeper:
             await until(lambda: len(here.going) == 2)
             here.store.rows["a"] |= {"owner": "thief", "epoch": 9, "until": now() + 1000}
-            keeper.ring("")
+            keeper.look()
             with capture_logs() as logs:
                 await until(lambda: set(keeper.held) == {"b"}, 0.5)
             assert (here.made[0].stopped, here.store.rows["a"]["owner"]) == (False, "thief")
@@ -199,7 +199,7 @@ def test_a_lost_lease_that_is_free_again_waits_for_the_old_runner_to_end():
         async with here.worker() as keeper:
             await until(lambda: here.going)
             here.store.rows["a"] |= {"owner": None, "epoch": 9}
-            keeper.ring("")
+            keeper.look()
             await until(lambda: len(here.made) == 2, 2)
 
     run(work())
@@ -377,22 +377,37 @@ def test_a_ring_reaches_the_runners_that_it_names():
         here = shop("a", "b", "c")
         async with here.worker() as keeper:
             await until(lambda: len(here.going) == 3)
-            keeper.ring("a,c,stranger")
+            keeper.ring(["a", "c", "stranger"])
             assert {each.subject: each.rung for each in here.made} == {"a": 1, "b": 0, "c": 1}
-            keeper.ring("")
-            assert {each.subject: each.rung for each in here.made} == {"a": 2, "b": 1, "c": 2}
 
     run(work())
 
 
-def test_a_ring_for_all_finds_a_new_subject_at_once():
+def test_a_new_subject_is_found_at_once_when_it_is_said():
     async def work():
         here = shop("a")
         async with here.worker() as keeper:
             await until(lambda: here.going)
             here.store.add("b")
-            keeper.ring("")
+            keeper.look(["b"])
             await until(lambda: len(here.going) == 2, TICK / 4)
+            assert here.made[0].rung == 0
+
+    run(work())
+
+
+def test_a_look_at_one_renews_that_one_only():
+    async def work():
+        here = shop("a", "b")
+        async with here.worker() as keeper:
+            await until(lambda: len(here.going) == 2)
+            await asyncio.sleep(2 * TICK)
+            here.store.renewed.clear()
+            here.store.rows["a"]["version"] = here.store.rows["b"]["version"] = 2
+            keeper.look(["a", "stranger"])
+            await until(lambda: len(here.made) == 3, 0.5)
+            assert here.store.renewed == ["a"]
+            await until(lambda: len(here.made) == 4, TTL / 3 + 2 * TICK)
 
     run(work())
 

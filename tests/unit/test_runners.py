@@ -83,7 +83,6 @@ def connection_runner(world, erp, broker=None, *, secret=None, opener=None, **va
         topics=Destinations("changes", "state", "dead"),
         patience=Patience(timedelta(seconds=5), timedelta(minutes=15)),
         doubt=Doubt(2, 0.2),
-        republish=timedelta(seconds=30),
         clock=clock,
         dice=lambda: 0.0,
     )
