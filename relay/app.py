@@ -20,6 +20,7 @@ from faststream.kafka import KafkaBroker
 from relay.api.app import application, served
 from relay.connectors import CONNECTORS
 from relay.control import Control
+from relay.control.at_hand import Usual
 from relay.domain.egress import Policy, networks, ports, proxy
 from relay.domain.errors import KeyTrouble, Unavailable, UserError
 from relay.domain.lanes import Memory
@@ -135,7 +136,14 @@ async def wired_control(settings: Settings, url: str) -> AsyncIterator[Control]:
             CONNECTORS,
             egress(settings),
             origin=settings.deliver.origin,
+            usual=usual(settings),
         )
+
+
+def usual(settings: Settings) -> Usual:
+    """What endpoints have. Without a database of one's own this is a laptop, where receivers have no certificates."""
+    deliver = settings.deliver
+    return Usual(deliver.at_once, deliver.deadline, allow_http=deliver.allow_http or settings.database.url is None)
 
 
 def egress(settings: Settings) -> Policy:

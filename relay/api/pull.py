@@ -133,7 +133,7 @@ def pull_router(log: LogStore, reading: Reading) -> APIRouter:
     ) -> Response:
         if refusal := await caller.refusal(request, endpoint_id, token.credentials if token else None):
             return refusal
-        seconds, number = _seconds(wait), None if after is None else read_cursor(endpoint_id, after)
+        seconds, number = wait_seconds(wait), None if after is None else read_cursor(endpoint_id, after)
         found = await page(endpoint_id, number, limit)
         if isinstance(found, Page) and not found.events and seconds:
             await arrivals.beyond(endpoint_id, found.until, seconds)
@@ -145,7 +145,8 @@ def pull_router(log: LogStore, reading: Reading) -> APIRouter:
     return router
 
 
-def _seconds(wait: str) -> int:
+def wait_seconds(wait: str) -> int:
+    """Seconds of a `wait` as it is given. Raises UserError."""
     found = _WAIT.fullmatch(wait)
     if found is None or int(found[1]) > LONGEST_WAIT:
         raise UserError(f"wait: give 0s to {LONGEST_WAIT}s")

@@ -10,7 +10,7 @@ from relay.cli import endpoint_keys, endpoint_test
 from relay.cli.given import access_of, settings_of
 from relay.cli.handed_over import SecretFile, hand_over, private, tell_keys
 from relay.cli.options import AsJson, Customer, Data, Name, span
-from relay.cli.running import settings_for_command, with_control
+from relay.cli.running import with_control
 from relay.cli.shown import brief, details, document, line, note, table
 from relay.domain.endpoints import EndpointOptions
 from relay.domain.errors import UserError
@@ -66,7 +66,6 @@ def add(  # noqa: PLR0913 - one per option
 
     With ed25519 there is no secret to hand over: the receiver verifies with the public key.
     """
-    settings = settings_for_command(data)
     access = access_of(access_file) if access_file else {}
     with private(secret_file) as file:
         added = with_control(
@@ -77,10 +76,8 @@ def add(  # noqa: PLR0913 - one per option
                 url=url,
                 event_types=event_types or (),
                 connections=connections or (),
-                at_once=settings.deliver.at_once if at_once is None else at_once,
-                deadline=settings.deliver.deadline if deadline is None else deadline,
-                # Without a database of one's own this is a laptop, where receivers have no certificates.
-                allow_http=settings.deliver.allow_http or settings.database.url is None,
+                at_once=at_once,
+                deadline=deadline,
                 signing=signing,
                 options=settings_of(EndpointOptions, options or []),
                 access=access,
@@ -129,7 +126,6 @@ def change(  # noqa: PLR0913 - one per option
         raise UserError(
             "nothing to change: give at least one of the options that `relay endpoints change --help` lists"
         )
-    settings = settings_for_command(data)
     access = access_of(access_file) if access_file else None
     _tell(
         with_control(
@@ -141,7 +137,6 @@ def change(  # noqa: PLR0913 - one per option
                 connections=_all_or(connections),
                 at_once=at_once,
                 deadline=deadline,
-                allow_http=settings.deliver.allow_http or settings.database.url is None,
                 options=settings_of(EndpointOptions, options or []),
                 defaults=unset or (),
                 access={} if no_access else access,

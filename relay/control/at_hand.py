@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from relay.domain.egress import Policy
+from relay.domain.endpoints import DEFAULT_AT_ONCE
 from relay.domain.errors import NotFound
 from relay.domain.verification import ORIGIN
 from relay.ports import ConnectorKind
@@ -14,6 +16,15 @@ from relay.wire.egress import Resolver, lookup
 
 if TYPE_CHECKING:
     from relay.domain.connections import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """What an endpoint has when nothing else is said, and whether it may do without TLS."""
+
+    at_once: int = DEFAULT_AT_ONCE
+    deadline: timedelta = timedelta(seconds=15)
+    allow_http: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +38,7 @@ class AtHand:
     resolve: Resolver = lookup
     origin: str = ORIGIN
     """What relay is called where a receiver must allow it."""
+    usual: Usual = field(default_factory=Usual)
 
     async def _sealed(self, vault: Vault, place: Place, plaintext: bytes) -> bytes:
         key = await self.registry.customer_key(place.customer_id, vault.new_customer_key(place.customer_id))

@@ -11,6 +11,7 @@ from relay.control.replay import Replaying
 from relay.control.views import DeliveryView
 from relay.domain.deliveries import DeliveryState
 from relay.domain.errors import UserError
+from relay.store.delivery_list import NEWEST
 from relay.store.explain import ExplainStore
 from relay.store.replays import ReplayList
 
@@ -29,10 +30,12 @@ class DeliveryOperations(AtHand):
         since: datetime | None = None,
         until: datetime | None = None,
         most: int = 50,
+        before: tuple[int, str] = NEWEST,
     ) -> list[DeliveryView]:
         """The latest deliveries, newest first. `order` is a purchase order's remote id. Raises NotFound, UserError.
 
-        `since` and `until` are about when a delivery was made; its event is a little older.
+        `since` and `until` are about when a delivery was made; its event is a little older. `before` is the place of
+        the last one of the page before.
         """
         if state is not None and state not in set(DeliveryState):
             raise UserError(f"unknown state {state!r}: the known ones are {', '.join(DeliveryState)}")
@@ -45,6 +48,7 @@ class DeliveryOperations(AtHand):
             since=since,
             until=until,
             most=most,
+            before=before,
         )
         return [DeliveryView.of(row) for row in rows]
 

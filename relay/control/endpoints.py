@@ -15,13 +15,11 @@ from relay.control.testing import EndpointTested, EndpointTesting
 from relay.control.views import EndpointAdded, EndpointView, KeyView, SecretRotated
 from relay.domain import access as accesses
 from relay.domain.access import Access
-from relay.domain.endpoints import DEFAULT_AT_ONCE, Endpoint, EndpointId, EndpointState
+from relay.domain.endpoints import Endpoint, EndpointId, EndpointState
 from relay.domain.rotation import Signing
 from relay.vault.vault import Place, Purpose
 from relay.wire.webhook import check_access, check_host, check_url
 
-AT_ONCE = DEFAULT_AT_ONCE
-DEADLINE = timedelta(seconds=15)
 RESOLVE_WITHIN = timedelta(seconds=5)
 
 
@@ -37,9 +35,8 @@ class EndpointOperations(AtHand):
         url: str,
         event_types: Iterable[str] = (),
         connections: Iterable[str] = (),
-        at_once: int = AT_ONCE,
-        deadline: timedelta = DEADLINE,
-        allow_http: bool = False,
+        at_once: int | None = None,
+        deadline: timedelta | None = None,
         signing: str = Signing.HMAC,
         options: Mapping[str, Any] = MappingProxyType({}),
         access: Mapping[str, Any] = MappingProxyType({}),
@@ -58,11 +55,11 @@ class EndpointOperations(AtHand):
         """
         given.name_given("customer", customer)
         given.name_given("endpoint", name)
-        checked_url = check_url(url, allow_http=allow_http)
+        checked_url = check_url(url, allow_http=self.usual.allow_http)
         unresolved = await check_host(checked_url, self.egress, within=RESOLVE_WITHIN, resolve=self.resolve)
         new_secrets, endpoint_id = made(signing), EndpointId(f"end_{secrets.token_hex(12)}")
         place = Place(customer, endpoint_id, Purpose.SIGNING_SECRET)
-        wanted = check_access(accesses.given(access), allow_http=allow_http)
+        wanted = check_access(accesses.given(access), allow_http=self.usual.allow_http)
         new = Endpoint(
             id=endpoint_id,
             customer_id=customer,
@@ -70,8 +67,8 @@ class EndpointOperations(AtHand):
             url=checked_url,
             event_types=given.event_types_given(event_types),
             connections=tuple([await self._connection_id(customer, each) for each in connections]),
-            at_once=given.at_once_given(at_once),
-            deadline=given.span_given("deadline", deadline, given.SHORTEST_DEADLINE, given.LONGEST_DEADLINE),
+            at_once=given.at_once_given(self.usual.at_once if at_once is None else at_once),
+            deadline=_deadline(self.usual.deadline if deadline is None else deadline),
             options=options_given(options),
             sealed=await self._sealed(self.vault(), place, sealable(new_secrets)),
             access=await self._sealed_access(customer, endpoint_id, wanted),
@@ -92,7 +89,6 @@ class EndpointOperations(AtHand):
         connections: Iterable[str] | None = None,
         at_once: int | None = None,
         deadline: timedelta | None = None,
-        allow_http: bool = False,
         options: Mapping[str, Any] = MappingProxyType({}),
         defaults: Iterable[str] = (),
         access: Mapping[str, Any] | None = None,
@@ -110,7 +106,7 @@ class EndpointOperations(AtHand):
         before: Endpoint = (await self.registry.endpoint(name)).subject
         after = replace(before, options=options_given(options, before.options, defaults))
         if url is not None:
-            after = replace(after, url=check_url(url, allow_http=allow_http))
+            after = replace(after, url=check_url(url, allow_http=self.usual.allow_http))
             await check_host(after.url, self.egress, within=RESOLVE_WITHIN, resolve=self.resolve)
         if event_types is not None:
             after = replace(after, event_types=given.event_types_given(event_types))
@@ -120,10 +116,9 @@ class EndpointOperations(AtHand):
         if at_once is not None:
             after = replace(after, at_once=given.at_once_given(at_once))
         if deadline is not None:
-            bounds = (given.SHORTEST_DEADLINE, given.LONGEST_DEADLINE)
-            after = replace(after, deadline=given.span_given("deadline", deadline, *bounds))
+            after = replace(after, deadline=_deadline(deadline))
         if access is not None:
-            wanted = check_access(accesses.given(access), allow_http=allow_http)
+            wanted = check_access(accesses.given(access), allow_http=self.usual.allow_http)
             after = replace(after, access=await self._sealed_access(before.customer_id, before.id, wanted))
         await self.registry.change_endpoint(before, after)
         return await self.endpoint(before.id)
@@ -131,6 +126,13 @@ class EndpointOperations(AtHand):
     async def endpoints(self) -> list[EndpointView]:
         """All endpoints, by customer and name."""
         return [EndpointView.of(each) for each in await self.registry.endpoints()]
+
+    async def endpoint_page(
+        self, after: tuple[str, str], most: int, *, customer: str | None = None, name: str | None = None
+    ) -> list[EndpointView]:
+        """Up to `most` endpoints that follow (customer, name), without counts; `name` is as people give it."""
+        rows = await self.registry.endpoint_page(after, most, customer=customer, name=name)
+        return [EndpointView.of(each) for each in rows]
 
     async def endpoint(self, name: str) -> EndpointView:
         """One endpoint with counts. Raises NotFound, or UserError when several have that name."""
@@ -182,3 +184,7 @@ class EndpointOperations(AtHand):
     async def _set_endpoint(self, name: str, state: EndpointState) -> EndpointView:
         await self.registry.set_endpoint((await self.registry.endpoint(name)).subject.id, state)
         return await self.endpoint(name)
+
+
+def _deadline(span: timedelta) -> timedelta:
+    return given.span_given("deadline", span, given.SHORTEST_DEADLINE, given.LONGEST_DEADLINE)

@@ -230,6 +230,8 @@ class DeliveryView(View):
     created_at: datetime
     done_at: datetime | None
     attempts_made: tuple[AttemptView, ...] | None = None
+    position: int = Field(default=0, exclude=True)
+    """Of its event in the outbox: with the id its place in lists."""
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Self:

@@ -122,7 +122,7 @@ async def _connect(settings: Settings, standing_on: Parts, erp: Theatre, book: B
         )
         listening = await stack.enter_async_context(receiver([]))
         book.receiver = listening
-        made = await control.add_endpoint(customer="demo", name="receiver", url=listening.url, allow_http=True)
+        made = await control.add_endpoint(customer="demo", name="receiver", url=listening.url)
         listening.trust([verifying_key(each) for each in made.for_receiver])
         return added.connection.id
 

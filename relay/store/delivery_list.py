@@ -12,14 +12,15 @@ if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
 DELIVERIES = """
-    SELECT d.id, d.state, d.attempts, d.last_status, d.last_error, d.due_at, d.created_at, d.done_at,
+    SELECT d.position, d.id, d.state, d.attempts, d.last_status, d.last_error, d.due_at, d.created_at, d.done_at,
            e.name AS endpoint, d.endpoint_id, o.event_id, o.type, o.connection_id, o.remote_id, o.sequence
     FROM deliveries AS d JOIN outbox AS o USING (position) JOIN endpoints AS e ON e.id = d.endpoint_id
     WHERE ($1::text IS NULL OR d.endpoint_id = $1) AND ($2::text IS NULL OR d.state = $2)
       AND ($3::text IS NULL OR o.remote_id = $3) AND ($4::text IS NULL OR d.id = $4)
       AND (cardinality($6::text[]) = 0 OR o.type = ANY($6))
       AND ($7::timestamptz IS NULL OR d.created_at >= $7) AND ($8::timestamptz IS NULL OR d.created_at < $8)
-    ORDER BY d.position DESC LIMIT $5
+      AND (d.position, d.id) < ($9, $10)
+    ORDER BY d.position DESC, d.id DESC LIMIT $5
 """
 ATTEMPTS = """
     SELECT number, started_at, seconds, outcome, status, error, detail, excerpt, address, resolve_seconds,
@@ -37,6 +38,7 @@ RETRY = """
     WHERE id = $1 AND (state <> 'waiting' OR due_at IS NOT NULL) RETURNING endpoint_id
 """
 MOST_DELIVERIES = 1000
+NEWEST = (2**63 - 1, "")
 
 
 class DeliveryList(Named):
@@ -52,9 +54,13 @@ class DeliveryList(Named):
         since: datetime | None = None,
         until: datetime | None = None,
         most: int = 50,
+        before: tuple[int, str] = NEWEST,
     ) -> list[dict[str, Any]]:
-        """The latest deliveries, newest first, at most 1,000; those made from `since` on and before `until`."""
-        values = endpoint, state, order, None, min(most, MOST_DELIVERIES), list(event_types), since, until
+        """The latest deliveries, newest first, at most 1,000; those made from `since` on and before `until`.
+
+        `before` is (position, id) of the last one of the page before.
+        """
+        values = endpoint, state, order, None, min(most, MOST_DELIVERIES), list(event_types), since, until, *before
         async with self._database.session() as connection:
             rows = await connection.fetch(DELIVERIES, *values)
         return [dict(row) for row in rows]
@@ -62,7 +68,7 @@ class DeliveryList(Named):
     async def delivery(self, delivery_id: str) -> dict[str, Any]:
         """One delivery with its attempts. Raises NotFound."""
         async with self._database.session() as connection:
-            row = await connection.fetchrow(DELIVERIES, None, None, None, delivery_id, 1, [], None, None)
+            row = await connection.fetchrow(DELIVERIES, None, None, None, delivery_id, 1, [], None, None, *NEWEST)
             attempts = await connection.fetch(ATTEMPTS, delivery_id)
         if row is None:
             raise NotFound(f"there is no delivery {delivery_id!r}: see `relay deliveries list`")

@@ -69,6 +69,13 @@ class KeptEndpoints(Named):
             rows = await connection.fetch(LIST.format(table="endpoints"))
         return [Sighting(endpoint_of(row), row["problem"], {}) for row in rows]
 
+    async def endpoint_page(
+        self, after: tuple[str, str], most: int, *, customer: str | None, name: str | None
+    ) -> list[Sighting]:
+        """Up to `most` endpoints that follow (customer, name), without counts."""
+        rows = await self._page("endpoints", after, most, customer=customer, name=name)
+        return [Sighting(endpoint_of(row), row["problem"], {}) for row in rows]
+
     async def set_endpoint(self, endpoint_id: str, state: EndpointState) -> None:
         """Enable or disable; what waits goes on waiting."""
         await self._change(SET_ENDPOINT, endpoint_id, state)

@@ -33,8 +33,15 @@ OLD = """
 # A statement of its own after OLD: it sees what was to be sent again while OLD looked. Whoever says so locks the event,
 # so none comes in between.
 FORGET = """
-    DELETE FROM outbox AS o WHERE position = ANY($1::bigint[])
-      AND NOT EXISTS (SELECT 1 FROM deliveries AS d WHERE d.position = o.position AND d.state = 'waiting')
+    WITH gone AS (
+        DELETE FROM outbox AS o WHERE position = ANY($1::bigint[])
+          AND NOT EXISTS (SELECT 1 FROM deliveries AS d WHERE d.position = o.position AND d.state = 'waiting')
+        RETURNING o.connection_id, o.position
+    ), noted AS (
+        INSERT INTO forgotten SELECT connection_id, max(position) FROM gone GROUP BY 1 ORDER BY 1
+        ON CONFLICT (connection_id) DO UPDATE SET position = greatest(forgotten.position, excluded.position)
+    )
+    SELECT count(*) FROM gone
 """
 # Only attempts of days without a partition are here: almost always none.
 FORGET_OTHERS = """
@@ -84,11 +91,11 @@ class RetentionStore:
     async def forget(self) -> int:
         """Forget one bite of old events with their deliveries; how many. What still waits is kept."""
 
-        async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> str:
+        async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> int:
             old = [row["position"] for row in await connection.fetch(OLD, self._keep, BITE)]
-            return await connection.execute(FORGET, old)
+            return int(await connection.fetchval(FORGET, old))
 
-        return _count(await self._database.transact(work))
+        return await self._database.transact(work)
 
     async def forget_replays(self) -> None:
         """Forget replays that ended long ago; what they sent stays."""

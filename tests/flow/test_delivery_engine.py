@@ -10,6 +10,7 @@ from datetime import timedelta
 import pytest
 
 from relay.control import Control
+from relay.control.at_hand import Usual
 from relay.domain.egress import Policy
 from relay.domain.endpoints import EndpointOptions, EndpointState, Ordering
 from relay.domain.errors import UserError
@@ -341,11 +342,11 @@ async def test_what_a_person_gave_for_access_is_sealed_and_shown_with_each_webho
             heads.append(head)
             writer.write(b"HTTP/1.1 204 x\r\n\r\n")
 
-    control = Control(registry, lambda: VAULT, {}, Policy(allow_private=True))
+    control = Control(registry, lambda: VAULT, {}, Policy(allow_private=True), usual=Usual(allow_http=True))
     access = {"headers": {"X-Tenant": "t1"}, "auth": {"kind": "bearer", "token": "canary-77"}}
     async with raw(speak) as url:
         await registry.customer_key("acme", KEY)
-        added = await control.add_endpoint(customer="acme", name="hook", url=url, allow_http=True, access=access)
+        added = await control.add_endpoint(customer="acme", name="hook", url=url, access=access)
         assert added.endpoint.access
         assert "canary" not in str(await engine.world.everything())
         assert "canary" not in added.model_dump_json()

@@ -79,7 +79,7 @@ async def test_the_rate_that_a_receiver_allows_is_its_limit_and_another_url_is_a
         assert (await line.registry.endpoint("hook")).subject.allowed_per_minute == 60
 
         hook.allowed_rate = "*"
-        await line.control.change_endpoint("hook", url=f"{hook.url}other", allow_http=True)
+        await line.control.change_endpoint("hook", url=f"{hook.url}other")
         await eventually(lambda: hook.tally.challenges == 2, "a handshake for the other URL")
         await eventually(lambda: len(worker.said("endpoint.verified")) == 2, "the other URL verified")
         assert (await line.registry.endpoint("hook")).subject.allowed_per_minute is None
