@@ -54,7 +54,7 @@ from relay.vault.vault import Vault
 from relay.wire.kafka import Capabilities, KafkaAccess, Topics, probe
 from relay.wire.kafka_publisher import Publisher
 from relay.wire.kafka_topics import ensure_topics
-from relay.wire.pinned import trust_one_bundle
+from relay.wire.tls import trust_one_bundle
 
 log = structlog.get_logger()
 

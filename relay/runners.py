@@ -235,7 +235,7 @@ class EndpointParts:
 
 @dataclass
 class EndpointRunner:
-    """One endpoint: its own client, its own lanes, in which deliveries wait until it has proved that it wants them."""
+    """One endpoint: its own connections and lanes, in which deliveries wait until it has proved that it wants them."""
 
     claimed: Claimed
     parts: EndpointParts

@@ -169,9 +169,10 @@ class Access(_Part):
             headers["authorization"] = f"Bearer {self.auth.token.get_secret_value()}"
         return headers
 
-    def identity(self) -> bytes | None:
-        """The client certificate and its key as one PEM text, or None."""
-        return identity(self.certificate.chain, self.certificate.key.get_secret_value()) if self.certificate else None
+    def identity(self, password: bytes = b"") -> bytes | None:
+        """The client certificate and its key, encrypted if there is a password, as one PEM text, or None."""
+        given = self.certificate
+        return identity(given.chain, given.key.get_secret_value(), password) if given else None
 
     def authorities(self) -> tuple[bytes, ...]:
         """The certificates, in DER, that are trusted beside the public ones."""

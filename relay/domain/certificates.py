@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
     Encoding,
     NoEncryption,
     PrivateFormat,
@@ -19,8 +20,10 @@ from cryptography.hazmat.primitives.serialization import (
 MOST_CERTIFICATES = 20
 
 
-def identity(chain: str, key: str) -> bytes:
+def identity(chain: str, key: str, password: bytes = b"") -> bytes:
     """A certificate chain and its key (PKCS 8, PKCS 1 or SEC 1) as one PEM text, with nothing around them.
+
+    With a password the key is encrypted.
 
     Raises:
         ValueError: they are no certificates, no key, or do not belong together. Repeats nothing of them.
@@ -28,7 +31,8 @@ def identity(chain: str, key: str) -> bytes:
     certificates, private = _certificates(chain, "the certificate"), _private_key(key)
     if _public(certificates[0]) != private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo):
         raise ValueError("the private key does not belong to the first certificate")
-    parts = [private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())]
+    encryption = BestAvailableEncryption(password) if password else NoEncryption()
+    parts = [private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)]
     return b"".join([*parts, *(each.public_bytes(Encoding.PEM) for each in certificates)])
 
 

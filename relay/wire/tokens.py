@@ -16,8 +16,10 @@ from urllib.parse import quote_plus, urlencode
 import orjson
 
 from relay.domain.access import LONGEST_VALUE, Access, ClientCredentials
-from relay.wire.exchange import BODY_CAP, Caller, Reply
+from relay.wire.connection import BODY_CAP
+from relay.wire.exchange import Caller
 from relay.wire.pinned import Dialling
+from relay.wire.reply import Reply
 
 LIFETIME, LONGEST_LIFETIME = 300.0, 24 * 3600.0
 """Seconds: of a token that does not say how long it holds, and the most that is believed."""
@@ -114,7 +116,7 @@ def _read(reply: Reply) -> tuple[str, float] | Reply:
     return token, _lifetime(told.get("expires_in"))
 
 
-def _json(body: bytearray) -> dict[str, Any]:
+def _json(body: bytes) -> dict[str, Any]:
     try:
         told = orjson.loads(body)
     except orjson.JSONDecodeError:

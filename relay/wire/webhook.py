@@ -2,8 +2,8 @@
 
     url, headers, body -> resolve, check, connect, TLS, send, read -> Answer(status | error)
 
-The one thing to know: each endpoint has its own clients, so its connections and its troubles are its own. They do not
-resolve: each is pinned to an address that the policy has passed.
+The one thing to know: each endpoint has its own connections, so its troubles are its own. To make one, no name is
+resolved: each is to an address that the policy has passed.
 """
 
 import asyncio
@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from datetime import timedelta
 from ipaddress import IPv4Address
 
-from pyreqwest.client import ClientBuilder
 from pyreqwest.http import Url
 
 from relay.domain.access import Access, ClientCredentials
@@ -21,8 +20,10 @@ from relay.domain.egress import Policy, literal
 from relay.domain.errors import UserError
 from relay.domain.verification import PERMISSION, Permission
 from relay.wire.egress import Resolver, checked, lookup
-from relay.wire.exchange import Caller, Reply
-from relay.wire.pinned import Dialling, identified
+from relay.wire.exchange import Caller
+from relay.wire.pinned import Dialling
+from relay.wire.reply import Reply
+from relay.wire.tls import context
 from relay.wire.tokens import Tokens
 
 LONGEST_URL = 2048
@@ -31,7 +32,7 @@ _NOTHING, _UNAUTHORIZED = Access(), 401
 
 
 class WebhookSender:
-    """One endpoint's clients: they keep up to `at_once` connections to `url` for the next webhook.
+    """One endpoint's connections to `url`: up to `at_once` are kept for the next webhook.
 
     `deadline` is for one whole attempt, from resolving the name to the last byte of the answer; `connect_timeout` is
     within it. `url` is one that `check_url` gave back. Only addresses that `policy` does not refuse are called. Proxies
@@ -112,7 +113,7 @@ def check_access(access: Access, *, allow_http: bool = False) -> Access:
         UserError: It cannot be used: says which part, and repeats nothing of it.
     """
     try:
-        identified(ClientBuilder(), access).build()
+        context(access)
     except ValueError:
         raise UserError("the client certificate, its key or the authority is of a kind that TLS cannot use") from None
     if not isinstance(access.auth, ClientCredentials):

@@ -349,14 +349,12 @@ async def test_an_endpoint_runner_that_is_cancelled_ends_at_once_and_lets_go_of_
     async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         world.put("end_1", "a")
-        url, deadline = f"http://127.0.0.1:{port}/", timedelta(seconds=1)
+        url, deadline = f"http://127.0.0.1:{port}/", timedelta(hours=1)
         task = asyncio.create_task(endpoint_runner(world, url, deadline=deadline).run())
         async with asyncio.timeout(20):
             await asked.wait()
             task.cancel()
             await asyncio.wait([task])
-            assert not closed.is_set()
-            # The request itself lives until its deadline: the sender cannot break it off.
             await closed.wait()
     assert task.cancelled()
     assert world.attempts == []

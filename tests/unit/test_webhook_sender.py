@@ -17,8 +17,11 @@ from relay.domain.egress import Policy
 from relay.domain.errors import UserError
 from relay.domain.retry import classify
 from relay.domain.verification import Permission
-from relay.wire.exchange import BODY_CAP, EXCERPT, LONGEST_DETAIL, LONGEST_LOCATION
-from relay.wire.pinned import Dialling, trust_one_bundle
+from relay.wire.connection import BODY_CAP
+from relay.wire.exchange import EXCERPT
+from relay.wire.pinned import Dialling
+from relay.wire.reply import LONGEST_DETAIL, LONGEST_LOCATION
+from relay.wire.tls import trust_one_bundle
 from relay.wire.webhook import WebhookSender, check_url
 from tests.fixtures.certificates import Authority
 from tests.fixtures.sockets import answering, closing_after, request_of, resetting_after
@@ -238,34 +241,54 @@ async def test_a_kept_connection_that_was_closed_meanwhile_costs_no_attempt(serv
     assert server.connections == 2
 
 
+async def test_a_webhook_that_is_taken_back_closes_its_connection(serve):
+    """Or its answer would be taken for the next one's."""
+    arrived = asyncio.Event()
+
+    async def behave(reader, _):
+        await request_of(reader)
+        arrived.set()
+        await reader.read()
+
+    server = await serve(behave)
+    async with sender_to(server.url) as sender:
+        sending = asyncio.create_task(sender.send(HEADERS, b"{}"))
+        await arrived.wait()
+        sending.cancel()
+        await server.ended.wait()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+
+
+async def test_interim_answers_are_passed_over_with_what_they_say(serve):
+    interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nwebhook-delivery: disable\r\nretry-after: 9\r\n\r\n"
+    server = await serve(answering(interim + OK))
+    async with sender_to(server.url) as sender:
+        for _ in range(2):
+            assert unmeasured(await sender.send(HEADERS, b"{}")) == Answer(status=200, excerpt=b"hi")
+    assert server.connections == 1
+
+
+async def test_a_wish_in_a_head_that_never_ended_is_none(serve):
+    server = await serve(closing_after(b"HTTP/1.1 200 OK\r\nwebhook-delivery: disable\r\nretry-after: 9\r\n"))
+    assert (await send_to(server.url)) == Answer(error="reset", detail="the receiver hung up")
+
+
+@pytest.mark.parametrize("status", [b"HTTP/1.0 200 OK", b"HTTP/1.1 200 OK\r\nconnection: close"])
+async def test_a_receiver_that_closes_its_connections_gets_new_ones(serve, status):
+    server = await serve(closing_after(status + b"\r\ncontent-length: 2\r\n\r\nhi"))
+    async with sender_to(server.url) as sender:
+        for _ in range(3):
+            assert (await sender.send(HEADERS, b"{}")).excerpt == b"hi"
+    assert server.connections == 3
+
+
 async def test_silence_ends_at_the_deadline(serve):
     async def behave(reader, _):
         await reader.read()
 
     answer = await send_to((await serve(behave)).url, SOON)
     assert answer == Answer(error="timeout", detail="no whole answer before the deadline")
-
-
-async def test_who_did_not_answer_in_time_is_called_apart_from_the_others_for_a_while(serve):
-    async def behave(reader, writer):
-        while True:
-            await request_of(reader)
-            if not silent:
-                writer.write(OK)
-
-    silent = True
-    server = await serve(behave)
-    async with sender_to(server.url, 2.0) as sender:
-        clients = sender._caller._clients
-        assert (await sender.send(HEADERS, b"{}")).error == "timeout"
-        silent = False
-        for apart in (True, True, False, False):
-            if not apart:
-                clients._apart_until = 0.0
-            assert (await sender.send(HEADERS, b"{}")).status == 200
-            assert [each.apart for each in clients._clients.values()] == [apart]
-            assert not clients._former
-    assert server.connections == 3  # one that timed out, one apart, one when the time was over
 
 
 async def test_a_dripping_head_ends_at_the_deadline(serve):
@@ -414,10 +437,13 @@ async def test_closing_ends_what_is_in_flight(serve):
         assert (await sending).error == "reset"
 
 
-async def test_headers_that_http_cannot_carry_are_the_callers_mistake(serve):
-    async with sender_to((await serve(answering(OK))).url) as sender:
-        with pytest.raises(ValueError, match="header"):
-            await sender.send({"x": "two\r\nlines"}, b"")
+@pytest.mark.parametrize("headers", [{"x": "two\r\nlines"}, {"x\r\ny": "1"}, {"x": "\x00"}, {"x": "\u20ac"}])
+async def test_headers_that_http_cannot_carry_are_the_callers_mistake(serve, headers):
+    server = await serve(answering(OK))
+    async with sender_to(server.url) as sender:
+        with pytest.raises(ValueError, match=r"header|encode"):
+            await sender.send(headers, b"")
+    assert server.connections == 0
 
 
 async def test_a_certificate_of_an_unknown_authority_is_a_tls_error_and_a_known_one_is_not(
