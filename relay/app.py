@@ -17,7 +17,9 @@ import structlog
 from aiokafka.errors import KafkaError
 from faststream.kafka import KafkaBroker
 
-from relay.api.app import application, served
+from relay.api.app import Check, application
+from relay.api.core import Core
+from relay.api.serving import Tls, served, served_locally
 from relay.connectors import CONNECTORS
 from relay.control import Control
 from relay.control.at_hand import Usual
@@ -38,6 +40,7 @@ from relay.stages.watch import Watch
 from relay.store.admission import AdmitStore
 from relay.store.database import Database, listen, migrate, opened
 from relay.store.deliveries import DeliveryStore
+from relay.store.idempotency import IdempotencyStore
 from relay.store.leases import LeaseStore
 from relay.store.log import LogStore
 from relay.store.named import CHANGED
@@ -60,6 +63,8 @@ log = structlog.get_logger()
 
 FORGET_AGAIN, FORGET_MORE = 600.0, 0.2
 """Seconds between looks for events that are old enough to be forgotten; and between bites while there are some."""
+HTTP_CONNECTIONS = 4
+"""Connections to the database that the HTTP side of a process may open."""
 WATCH_AGAIN = timedelta(seconds=30)
 """Between looks for deliveries that are due and of which nobody was told."""
 LISTEN_AGAIN = 2.0
@@ -130,14 +135,38 @@ async def wired_control(settings: Settings, url: str) -> AsyncIterator[Control]:
         Unavailable: the database does not answer.
     """
     async with opened(url, connections=2) as database:
-        yield Control(
-            Registry(database),
-            lambda: Vault(keyring(settings)),
-            CONNECTORS,
-            egress(settings),
-            origin=settings.deliver.origin,
-            usual=usual(settings),
-        )
+        yield control_on(settings, database)
+
+
+def control_on(settings: Settings, database: Database) -> Control:
+    """What people do, on this database."""
+    return Control(
+        Registry(database),
+        lambda: Vault(keyring(settings)),
+        CONNECTORS,
+        egress(settings),
+        origin=settings.deliver.origin,
+        usual=usual(settings),
+    )
+
+
+@asynccontextmanager
+async def http(settings: Settings, url: str, checks: dict[str, Check], local: Path | None = None) -> AsyncIterator[str]:
+    """The HTTP side, served until the block ends, with a pool of its own: whoever asks takes nothing from the work.
+
+    Raises:
+        Unavailable: the database does not answer.
+        UserError: address or certificate cannot be used.
+    """
+    given = settings.http
+    tls = Tls(given.certificate, given.key) if given.certificate and given.key else None
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(opened(url, connections=HTTP_CONNECTIONS))
+        core = Core(control_on(settings, database), database, rate=given.calls_per_second)
+        api = application({"database": database.ping, **checks}, LogStore(database), core)
+        if local is not None:
+            await stack.enter_async_context(served_locally(api, local))
+        yield await stack.enter_async_context(served(api, given.host, given.port, tls))
 
 
 def usual(settings: Settings) -> Usual:
@@ -180,6 +209,7 @@ class Worker:
     watches: Sequence[Watch]
     consumer: KafkaBroker
     retention: RetentionStore
+    idempotency: IdempotencyStore
     notify: Notify
     database_url: str
     health: str
@@ -219,7 +249,7 @@ class Worker:
                     log.info("attempts.turned", made=len(turned.made), dropped=len(turned.dropped))
                 if forgotten := await self.retention.forget():
                     log.info("events.forgotten", events=forgotten)
-                more = forgotten + await self.retention.forget_attempts()
+                more = forgotten + await self.retention.forget_attempts() + await self.idempotency.forget()
                 await self.retention.forget_replays()
             except Unavailable as error:
                 log.warning("events.kept", problem=str(error))
@@ -248,8 +278,8 @@ class Worker:
 
 
 @asynccontextmanager
-async def worker(settings: Settings, standing_on: Parts) -> AsyncIterator[Worker]:
-    """A wired worker, its topics made and its health served.
+async def worker(settings: Settings, standing_on: Parts, local: Path | None = None) -> AsyncIterator[Worker]:
+    """A wired worker, its topics made and its HTTP side served, at the socket `local`, too.
 
     Raises:
         Unavailable: database or broker do not answer.
@@ -286,9 +316,8 @@ async def worker(settings: Settings, standing_on: Parts) -> AsyncIterator[Worker
         async def broker_answers() -> None:
             await probe(access, deadline=2)
 
-        checks = {"database": database.ping, "broker": broker_answers}
-        api = application(checks, LogStore(database))
-        health = await stack.enter_async_context(served(api, settings.http.host, settings.http.port))
+        checks: dict[str, Check] = {"broker": broker_answers}
+        health = await stack.enter_async_context(http(settings, standing_on.database_url, checks, local))
         yield _wired(
             settings, Wires(database, leasing, keys, access, capabilities, topics, publisher), standing_on, health
         )
@@ -353,6 +382,7 @@ def _wired(settings: Settings, wires: Wires, standing_on: Parts, health: str) ->
             wires.access, wires.capabilities, topics, Admit(admissions, wires.publisher, topics.dead_letters)
         ),
         retention=RetentionStore(wires.database, settings.database.keep),
+        idempotency=IdempotencyStore(wires.database),
         notify=Notify(NoticeStore(wires.database, settings.database.keep), wires.publisher, topics.operations),
         database_url=standing_on.database_url,
         health=health,

@@ -6,9 +6,9 @@ Read from the environment: `RELAY_<ROOM>__<NAME>`, for example `RELAY_DELIVER__D
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ByteSize, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ByteSize, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from relay.domain.egress import networks, ports, proxy
@@ -27,7 +27,9 @@ class Database(Room):
     """The PostgreSQL that holds all state."""
 
     url: SecretStr | None = Field(None, description="postgresql://user:password@host/name; unset: the embedded one.")
-    connections: int = Field(10, ge=2, le=200, description="Pool size of one worker, beside two that keep its leases.")
+    connections: int = Field(
+        10, ge=2, le=200, description="Pool size of one worker, beside two that keep its leases and four for HTTP."
+    )
     keep: Span = Field(
         timedelta(days=30), description="Events with their deliveries and attempts are forgotten after this."
     )
@@ -134,10 +136,23 @@ class Leases(Room):
 
 
 class Http(Room):
-    """Health, metrics, the event catalogue, the pull API and public keys."""
+    """Health, metrics, the event catalogue, the pull API, public keys, and the control API."""
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 in a container.")
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    calls_per_second: float = Field(
+        20, gt=0, le=10000, description="Calls of one caller of the control API, on average; twice as many at once."
+    )
+    certificate: Path | None = Field(
+        None, description="PEM file for TLS (1.2 or newer), with what leads to its authority; unset: plain HTTP."
+    )
+    key: Path | None = Field(None, description="PEM file with the certificate's private key.")
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> Self:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("RELAY_HTTP__CERTIFICATE and RELAY_HTTP__KEY are set together, or neither")
+        return self
 
 
 class Log(Room):

@@ -11,6 +11,7 @@ pytest_plugins = [
     "tests.fixtures.sockets",
     "tests.fixtures.store",
     "tests.fixtures.tryton",
+    "tests.fixtures.api",  # after the store, whose module it imports
 ]
 
 settings.register_profile("relay", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -1,6 +1,8 @@
 """Problems: every refusal in one shape (RFC 9457), with a sentence that says what to do. None repeats what came."""
 
+import re
 from collections.abc import Mapping
+from contextvars import ContextVar
 from http import HTTPStatus
 from typing import Any
 
@@ -8,12 +10,26 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
 
-from relay.domain.errors import NotFound, Unavailable, UserError
+from relay.domain.errors import AlreadyThere, KeyTrouble, NotFound, Permanent, RelayError, Transient, UserError
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = 5
 """Seconds, when the database does not answer."""
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+"""The id of the request that is answered now."""
+
+# The first that fits counts.
+_STATUSES: tuple[tuple[type[RelayError], HTTPStatus], ...] = (
+    (NotFound, HTTPStatus.NOT_FOUND),
+    (AlreadyThere, HTTPStatus.CONFLICT),
+    (KeyTrouble, HTTPStatus.INTERNAL_SERVER_ERROR),
+    (UserError, HTTPStatus.BAD_REQUEST),
+    (Permanent, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (Transient, HTTPStatus.SERVICE_UNAVAILABLE),
+)
 
 
 class Problem(BaseModel):
@@ -21,20 +37,29 @@ class Problem(BaseModel):
 
     title: str = Field(description="The status in words.")
     status: int
+    code: str = Field(description="What is wrong, in a word for programs: `not_found`, `credentials_refused`.")
     detail: str = Field(description="What is wrong, and what to do.")
+    request_id: str = Field(description="The same as in the header `request-id`, and in relay's logs.")
 
 
 def problem(
-    status: HTTPStatus, detail: str, *, headers: Mapping[str, str] | None = None, **members: str | int
+    status: HTTPStatus, detail: str, *, code: str = "", headers: Mapping[str, str] | None = None, **members: str | int
 ) -> Response:
     """The answer that refuses a request; `members` stand beside the usual ones."""
-    content = {**Problem(title=status.phrase, status=status, detail=detail).model_dump(), **members}
+    told = Problem(
+        title=status.phrase,
+        status=status,
+        code=code or status.name.lower(),
+        detail=detail,
+        request_id=request_id.get(),
+    )
+    content = {**told.model_dump(), **members}
     return JSONResponse(content, status, {"cache-control": "no-store", **(headers or {})}, MEDIA_TYPE)
 
 
 def documented(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
     """What FastAPI is told of the refusals of a path."""
-    described = {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}
+    described = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     answers: dict[int | str, dict[str, Any]] = {
         int(each): {"description": each.phrase, "content": described} for each in statuses
     }
@@ -42,26 +67,47 @@ def documented(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
     return {**answers, "default": {"description": "Refused", "content": described}}
 
 
+def problem_of(error: Exception) -> Response:
+    """The answer to an error that was raised on purpose; any other is raised again."""
+    match error:
+        case RequestValidationError():
+            return problem(HTTPStatus.BAD_REQUEST, "; ".join(map(_told, error.errors())), code="unreadable")
+        case HTTPException():
+            return problem(HTTPStatus(error.status_code), str(error.detail), headers=error.headers)
+        case RelayError():
+            return _of_ours(error)
+        case _:
+            raise error
+
+
+def ended_badly() -> Response:
+    """The answer to a request that met a bug."""
+    detail = "this is a bug in relay: its log says under `request_id` where"
+    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, detail)
+
+
 def answer_with_problems(app: FastAPI) -> None:
     """Errors that are raised on purpose become problems."""
 
-    @app.exception_handler(RequestValidationError)
-    async def unreadable(_: Request, error: RequestValidationError) -> Response:
-        return problem(
-            HTTPStatus.BAD_REQUEST, "; ".join(f"{each['loc'][-1]}: {each['msg']}" for each in error.errors())
-        )
+    async def refused(_: Request, error: Exception) -> Response:
+        return problem_of(error)
 
-    @app.exception_handler(NotFound)
-    async def not_found(_: Request, error: NotFound) -> Response:
-        return problem(HTTPStatus.NOT_FOUND, str(error))
+    for kind in (RequestValidationError, HTTPException, RelayError):
+        app.add_exception_handler(kind, refused)
 
-    @app.exception_handler(UserError)
-    async def refused(_: Request, error: UserError) -> Response:
-        return problem(HTTPStatus.BAD_REQUEST, str(error))
 
-    @app.exception_handler(Unavailable)
-    async def unavailable(_: Request, error: Unavailable) -> Response:
+def _of_ours(error: RelayError) -> Response:
+    code = re.sub("(?<!^)(?=[A-Z])", "_", type(error).__name__).lower()
+    if error.of_erp:
+        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, str(error), code=code)
+    status = next((status for kind, status in _STATUSES if isinstance(error, kind)), HTTPStatus.CONFLICT)
+    if isinstance(error, Transient):
         # The error names settings and parts: for logs and operators, not for receivers.
-        del error
         detail = "relay's database does not answer now: try again"
-        return problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"retry-after": str(RETRY_AFTER)})
+        return problem(status, detail, code=code, headers={"retry-after": str(RETRY_AFTER)})
+    return problem(status, str(error), code=code)
+
+
+def _told(wrong: Mapping[str, Any]) -> str:
+    place = ".".join(str(step) for step in wrong["loc"][1:]) or str(wrong["loc"][0])
+    return f"{place}: {wrong['msg'].removeprefix('Value error, ')}"

@@ -28,7 +28,8 @@ from relay.api.refusals import Refusals
 from relay.domain.cursors import cursor_of, read_cursor
 from relay.domain.deliveries import DeliveryState
 from relay.domain.errors import UserError
-from relay.domain.pulling import Forgotten, Logged, Page, digest_of
+from relay.domain.pulling import Forgotten, Logged, Page
+from relay.domain.tokens import TokenKind, digest_of, kind_of
 from relay.store.log import LogStore
 
 MOST = 1000
@@ -77,7 +78,7 @@ class Caller:
         if seconds := self._refusals.wait(who):
             headers = {"retry-after": str(seconds)}
             return problem(HTTPStatus.TOO_MANY_REQUESTS, "too many wrong tokens: wait, then try again", headers=headers)
-        if await self._knows(endpoint_id, digest_of(token or "")):
+        if await self._knows(endpoint_id, token or ""):
             return None
         self._refusals.count(who)
         return problem(
@@ -86,12 +87,12 @@ class Caller:
             headers={"www-authenticate": 'Bearer realm="relay"'},
         )
 
-    async def _knows(self, endpoint_id: str, digest: bytes | None) -> bool:
-        if digest is None:
+    async def _knows(self, endpoint_id: str, token: str) -> bool:
+        if kind_of(token) is not TokenKind.PULL:
             return False
         async with self._reading.turn():
             known = await self._log.token(endpoint_id)
-        return hmac.compare_digest(known or _NOBODY, digest)
+        return hmac.compare_digest(known or _NOBODY, digest_of(token))
 
 
 def pull_router(log: LogStore, reading: Reading) -> APIRouter:

@@ -13,8 +13,10 @@ from relay.domain.errors import UserError
 from relay.settings import Settings
 
 if TYPE_CHECKING:
-    from relay.api.app import Check
     from relay.app import Parts, Worker
+
+SOCKET = "relay.sock"
+"""Where `relay up` serves this machine's administrators, in its data directory."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -51,7 +53,7 @@ def worker() -> None:
 
 
 def api() -> None:
-    """Serve health, metrics, the event catalogue, public keys, and the events that receivers pull, over HTTP."""
+    """Serve the control API, health, metrics, the event catalogue, public keys, and the events that receivers pull."""
     settings = settings_for_service(None)
     database_url, bootstrap = _named(settings)
     run(_api(settings, database_url, bootstrap))
@@ -75,7 +77,8 @@ async def _up(settings: Settings, *, as_json: bool) -> None:
     async with AsyncExitStack() as stack:
         stop = await stack.enter_async_context(stopping())
         standing_on = await stack.enter_async_context(app.parts(settings))
-        running = await stack.enter_async_context(app.worker(settings, standing_on))
+        socket = app.data_directory(settings) / SOCKET
+        running = await stack.enter_async_context(app.worker(settings, standing_on, socket))
         _tell_where(settings, standing_on, running, as_json=as_json)
         await running.run(stop)
 
@@ -96,6 +99,7 @@ def _tell_where(settings: Settings, standing_on: "Parts", running: "Worker", *, 
     line(f"notices        {topics.operations}")
     line(f"health         {running.health}/health/ready")
     line(f"metrics        {running.health}/metrics")
+    line(f"control API    {running.health}/v1/ (keys: relay operators add)")
     line("connections    relay connections add CONNECTOR --customer CUSTOMER ... (see `relay connectors`)")
     line("endpoints      relay endpoints add --customer CUSTOMER --name NAME --url URL")
 
@@ -123,9 +127,6 @@ async def _worker(settings: Settings, database_url: str, bootstrap: str) -> None
 
 async def _api(settings: Settings, database_url: str, bootstrap: str) -> None:
     from relay import app
-    from relay.api.app import application, served
-    from relay.store.database import opened
-    from relay.store.log import LogStore
     from relay.wire.kafka import probe
 
     access = app.kafka_access(settings, bootstrap)
@@ -133,12 +134,9 @@ async def _api(settings: Settings, database_url: str, bootstrap: str) -> None:
     async def broker_answers() -> None:
         await probe(access, deadline=2)
 
-    async with stopping() as stop, opened(database_url, connections=4) as database:
-        checks: dict[str, Check] = {"database": database.ping, "broker": broker_answers}
-        api = application(checks, LogStore(database))
-        async with served(api, settings.http.host, settings.http.port) as address:
-            line(f"health, metrics, catalogue and events to pull at {address}")
-            await stop.wait()
+    async with stopping() as stop, app.http(settings, database_url, {"broker": broker_answers}) as address:
+        line(f"control API, health, metrics, catalogue and events to pull at {address}")
+        await stop.wait()
 
 
 async def _migrate(settings: Settings) -> None:

@@ -20,6 +20,7 @@ from relay.cli import (
     explain,
     keys,
     listen,
+    operators,
     processes,
     replay,
     simulate,
@@ -74,6 +75,7 @@ app.command("verify")(verify.verify_by_hand)
 app.command("demo")(demo.demo)
 app.command("simulate")(simulate.simulate)
 app.add_typer(keys.app, name="keys")
+app.add_typer(operators.app, name="operators")
 
 
 @app.command("version")

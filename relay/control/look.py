@@ -65,4 +65,5 @@ async def _advised() -> AsyncIterator[None]:
     except (Transient, Permanent) as error:
         advice = next(words for kind, words in _ADVICE if isinstance(error, kind))
         error.args = (f"{str(error).rstrip('.')}. {advice}. Nothing was stored.",)
+        error.of_erp = True
         raise

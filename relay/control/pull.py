@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from relay.control.views import EndpointView, View
-from relay.domain.pulling import TOKEN_BYTES, digest_of, token_of
+from relay.domain.tokens import TOKEN_BYTES, TokenKind, digest_of, token_of
 from relay.store.registry import Registry
 
 
@@ -28,7 +28,7 @@ class PullTokens:
     async def issue(self, name: str) -> PullToken:
         """A new token; the one before it ends now. Raises NotFound, or UserError when several have that name."""
         endpoint = EndpointView.of(await self.registry.endpoint(name))
-        token = token_of(os.urandom(TOKEN_BYTES))
+        token = token_of(TokenKind.PULL, os.urandom(TOKEN_BYTES))
         await self.registry.set_pull_token(endpoint.id, digest_of(token))
         return PullToken(token=token, path=f"/v1/endpoints/{endpoint.id}/events", endpoint=endpoint)
 

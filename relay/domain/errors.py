@@ -31,6 +31,9 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 class RelayError(Exception):
     """Everything relay raises on purpose."""
 
+    of_erp = False
+    """Whether an ERP said it to somebody who waits for its answer: the message then tells that person what to do."""
+
 
 class Transient(RelayError):
     """Try again later."""

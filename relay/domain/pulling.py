@@ -6,18 +6,10 @@ A page never jumps over a number: what follows it without a word is what there w
 retention (or the removal of a connection) took them, the reader is told so, and where to go on.
 """
 
-import base64
-import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from relay.domain.errors import UserError
-
-PREFIX = "rlyp_"
-TOKEN_BYTES = 32
-
-_TOKEN = re.compile(r"rlyp_[A-Za-z0-9_-]{43}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +64,3 @@ def page_of(after: int | None, last: int, found: Sequence[Logged]) -> Page | For
     if after == newest:
         return Page((), after, newest)
     return Forgotten(found[0].number - 1 if found else newest)
-
-
-def token_of(random_bytes: bytes) -> str:
-    """A pull token as it is shown once: `rlyp_` and base64url. Give it 32 bytes from the system's randomness."""
-    if len(random_bytes) != TOKEN_BYTES:
-        raise ValueError(f"a pull token has {TOKEN_BYTES} bytes")
-    return PREFIX + base64.urlsafe_b64encode(random_bytes).decode("ascii").rstrip("=")
-
-
-def digest_of(token: str) -> bytes | None:
-    """What is kept of a token: its SHA-256; None for what has not the shape of one.
-
-    A token is as random as a key, so that a plain hash gives nothing away and costs nothing.
-    """
-    return hashlib.sha256(token.encode("ascii")).digest() if _TOKEN.fullmatch(token) else None

@@ -10,7 +10,7 @@ import httpx
 import orjson
 import pytest
 
-from relay.domain.pulling import digest_of
+from relay.domain.tokens import digest_of
 from relay.store.database import opened
 
 pytest_plugins = ["tests.fixtures.cli"]

@@ -207,9 +207,17 @@ def page(name):
     return " ".join((ROOT / "docs" / name).read_text().split())
 
 
-@pytest.mark.parametrize("path", openapi()["paths"])
-def test_every_path_is_in_the_page_of_the_api(path):
-    assert f"`GET {path}`" in page("api.md")
+CALLS = [f"{method.upper()} {path}" for path, calls in openapi()["paths"].items() for method in calls]
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_every_call_is_in_the_page_of_the_api(call):
+    assert f"`{call}`" in page("api.md")
+
+
+def test_every_operation_has_a_name_of_its_own():
+    names = [call["operationId"] for calls in openapi()["paths"].values() for call in calls.values()]
+    assert len(names) == len(set(names))
 
 
 def test_the_description_has_valid_names_and_says_what_is_refused_how():

@@ -1,11 +1,11 @@
-"""Pulling: pages without gaps, what is forgotten is said, and tokens of one shape."""
+"""Pulling: pages without gaps, and what is forgotten is said."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.domain.errors import UserError
-from relay.domain.pulling import Forgotten, Logged, Page, digest_of, page_of, token_of
+from relay.domain.pulling import Forgotten, Logged, Page, page_of
 
 
 def logged(*numbers):
@@ -70,23 +70,3 @@ def test_a_reader_gets_all_that_is_kept_once_and_in_order(kept, most, begins_at_
     assert holes == [
         number for number in range(1, last + 1) if number not in kept and (begins_at_zero or number > first)
     ]
-
-
-@given(st.binary(min_size=32, max_size=32))
-def test_a_token_has_a_digest_that_is_not_the_token(random_bytes):
-    token = token_of(random_bytes)
-    assert token.startswith("rlyp_")
-    assert len(token) == 48
-    assert len(digest_of(token)) == 32
-
-
-@pytest.mark.parametrize(
-    "text", ["", "rlyp_", "rlyp_" + "a" * 42, "rlyp_" + "a" * 44, "whsec_" + "a" * 43, "rlyp_" + "ã" * 43]
-)
-def test_what_has_not_the_shape_of_a_token_has_no_digest(text):
-    assert digest_of(text) is None
-
-
-def test_a_token_is_made_from_32_bytes():
-    with pytest.raises(ValueError, match="32 bytes"):
-        token_of(b"short")
