@@ -46,6 +46,13 @@ class Memory:
         if page:
             yield Page(tuple(page), cursor or Cursor("here"))
 
+    async def walk(self, cursor: Cursor | None, _begin: date | None) -> AsyncIterator[Page]:
+        async for page in self.changed_since(cursor):
+            yield page
+
+    async def count(self, _begin: date | None) -> int | None:
+        return None
+
     async def remote_ids(self) -> AsyncIterator[tuple[str, ...]]:
         yield tuple(self._ids)
 

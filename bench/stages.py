@@ -29,9 +29,11 @@ from relay.stages.admit import Admit
 from relay.stages.poll import Patience, Poll
 from relay.stages.publish import Destinations, Publish
 from relay.stages.reconcile import Doubt
+from relay.stages.take import Take
 from relay.store.admission import AdmitStore
 from relay.store.orders import OrderStore
 from relay.store.outbox import OutboxStore
+from relay.store.syncs import SyncStore
 from relay.streams import consuming
 
 PATIENCE = 120.0
@@ -40,16 +42,9 @@ PATIENCE = 120.0
 
 async def polled(at: Installation, source: Source, orders: int) -> Timed:
     """One poll of so many orders: read, compared, stored, their events put into the outbox."""
-    poll = Poll(
-        at.connection.subject,
-        at.connection.lease,
-        Memory(source),
-        OrderStore(at.database),
-        utc_now,
-        random.random,
-        _patience(at),
-        lambda: None,
-    )
+    subject, store = at.connection.subject, OrderStore(at.database)
+    take = Take(subject, store, utc_now, lambda: None)
+    poll = Poll(subject, at.connection.lease, Memory(source), store, take, utc_now, random.random, _patience(at))
     with timed(orders) as watch:
         ended = await poll.run_once()
     if ended.failures:
@@ -141,6 +136,7 @@ async def _connection(at: Installation, source: Source, orders: OrderStore, page
         kinds={kind(memory).name: kind(memory)},
         opener=at.opener,
         orders=orders,
+        syncs=SyncStore(at.database),
         outbox=_outbox(at),
         publisher=at.publisher,
         admissions=AdmitStore(at.database),

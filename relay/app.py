@@ -50,6 +50,7 @@ from relay.store.outbox import OutboxStore
 from relay.store.registry import Registry
 from relay.store.replay import ReplayStore
 from relay.store.retention import RetentionStore
+from relay.store.syncs import ASKED, SyncStore
 from relay.store.watch import DueEndpoints, FullOutboxes
 from relay.streams import consuming
 from relay.vault.keyring import Keyring, ensure_master_key_file
@@ -266,11 +267,14 @@ class Worker:
                 for each in self.watches:
                     each.ring()
 
+        def asked(subjects: str) -> None:
+            self.connections.ring(_ids(subjects))
+
         while True:
             try:
                 await listen(
                     self.database_url,
-                    {CHANGED: changed, "relay_deliveries": due, "relay_notices": self.notify.ring},
+                    {CHANGED: changed, ASKED: asked, "relay_deliveries": due, "relay_notices": self.notify.ring},
                 )
             except Unavailable as error:
                 log.warning("worker.deaf", problem=str(error))
@@ -344,6 +348,7 @@ def _wired(settings: Settings, wires: Wires, standing_on: Parts, health: str) ->
         kinds=CONNECTORS,
         opener=opener,
         orders=OrderStore(wires.database),
+        syncs=SyncStore(wires.database),
         outbox=OutboxStore(wires.database, settings.kafka.stale_after),
         publisher=wires.publisher,
         admissions=admissions,

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import BaseModel
@@ -17,6 +17,7 @@ from relay.domain.health import Verdict
 from relay.domain.messages import Message, Published
 from relay.domain.orders import PurchaseOrder
 from relay.domain.replays import Criteria, Match
+from relay.domain.syncs import Moved, OpenSync
 from relay.domain.verification import Permission
 
 if TYPE_CHECKING:
@@ -61,6 +62,19 @@ class Connector(Protocol):
         Ends when the ERP has nothing newer. A page's cursor is safe to store as soon as its orders are. Orders may
         come again (overlap); none may be missed.
         """
+        ...
+
+    def walk(self, cursor: Cursor | None, begin: date | None) -> AsyncIterator[Page]:
+        """Pages of all orders, whole and each once, in one pass; it goes on behind the page of `cursor`.
+
+        With `begin` only orders that were issued, made or changed on that day or later, as far as the ERP can tell
+        them apart, or all. The last page's cursor is one for `changed_since`: it gives what changed since the pass
+        began; to go on from there gives nothing, or begins anew where changes are found by passes only.
+        """
+        ...
+
+    async def count(self, begin: date | None) -> int | None:
+        """About how many orders `walk` will give; None when the ERP cannot say at the price of a call."""
         ...
 
     def remote_ids(self) -> AsyncIterator[tuple[str, ...]]:
@@ -244,6 +258,37 @@ class Orders(Protocol):
 
     async def save_reconciled(self, lease: Lease, *, problem: str | None, due_at: datetime) -> None:
         """A full pass ended: when the next is due, and what people should know (None: nothing)."""
+        ...
+
+
+class Syncs(Protocol):
+    """Syncs of connections. Every write names a lease and raises LeaseLost without it."""
+
+    async def open_sync(self, connection_id: str) -> OpenSync | None:
+        """The sync that has not ended, if there is one."""
+        ...
+
+    async def begin_sync(self, lease: Lease, sync_id: str, total: int | None) -> None:
+        """It runs now; so many orders are to be read, if that is known."""
+        ...
+
+    async def save_sync_page(
+        self,
+        lease: Lease,
+        origin: Connection,
+        snapshots: Sequence[Snapshot],
+        entries: Sequence[OutboxEntry],
+        moved: Moved,
+    ) -> bool:
+        """New snapshots, their events and how far the sync is, all or nothing; False: it was cancelled meanwhile."""
+        ...
+
+    async def save_sync_failure(self, lease: Lease, sync_id: str, failures: int, problem: str) -> None:
+        """A page could not be read; it will be tried again."""
+        ...
+
+    async def end_sync(self, lease: Lease, sync_id: str) -> None:
+        """All of it was read."""
         ...
 
 

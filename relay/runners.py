@@ -40,12 +40,16 @@ from relay.ports import (
     Publishing,
     Replays,
     Sending,
+    Syncs,
 )
+from relay.stages.attend import Attend
 from relay.stages.deliver import MOST_BYTES, Deliver
 from relay.stages.poll import Patience, Poll
 from relay.stages.publish import Destinations, Publish
 from relay.stages.reconcile import Doubt, Reconcile
 from relay.stages.replay import Replay
+from relay.stages.sync import Sync
+from relay.stages.take import Take
 from relay.stages.verify import Verify
 from relay.vault.vault import Place, Purpose, Vault
 from relay.wire.erp import polite_client
@@ -101,6 +105,7 @@ class ConnectionParts:
     kinds: dict[str, ConnectorKind]
     opener: Opener
     orders: Orders
+    syncs: Syncs
     outbox: Outbox
     publisher: Publishing
     admissions: Admissions
@@ -119,6 +124,7 @@ class ConnectionRunner:
     parts: ConnectionParts
     _stop: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _saved: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _attending: Attend | None = field(default=None, init=False)
 
     @property
     def connection(self) -> Connection:
@@ -132,8 +138,10 @@ class ConnectionRunner:
         self._saved.set()
 
     def ring(self) -> None:
-        """Look at the outbox."""
+        """Look at the outbox, and whether somebody asked for something."""
         self._saved.set()
+        if self._attending:
+            self._attending.ring()
 
     async def run(self) -> None:
         """Poll and publish. Raises UserError, LeaseLost, and Unavailable when the store is not there.
@@ -154,7 +162,7 @@ class ConnectionRunner:
         if self.connection.state is not ConnectionState.ACTIVE:
             return None
         try:
-            return self._poll(await self._connector(stack))
+            return self._attend(await self._connector(stack)).run()
         except UserError as error:
             await self._cannot_begin(error)
             raise
@@ -176,23 +184,15 @@ class ConnectionRunner:
         polled = Polled(ConnectionState.ACTIVE, self.parts.clock(), failures, str(error))
         await self.parts.orders.save_polled(self.claimed.lease, polled)
 
-    async def _poll(self, connector: Connector) -> None:
-        parts, connection, lease = self.parts, self.connection, self.claimed.lease
-        poll = Poll(
-            connection, lease, connector, parts.orders, parts.clock, parts.dice, parts.patience, self._saved.set
-        )
+    def _attend(self, connector: Connector) -> Attend:
+        parts, connection, lease, saved = self.parts, self.connection, self.claimed.lease, self._saved.set
+        take = Take(connection, parts.orders, parts.clock, saved)
+        timing = (parts.clock, parts.dice, parts.patience)
+        poll = Poll(connection, lease, connector, parts.orders, take, *timing)
         reconcile = Reconcile(connection, lease, connector, parts.orders, parts.clock, parts.doubt)
-        reconcile_at = connection.reconcile_due_at or parts.clock()
-        await self._pause_until(connection.due_at or parts.clock())
-        while not self._stop.is_set():
-            polled = await poll.run_once()
-            if polled.state is not ConnectionState.ACTIVE:
-                return
-            if not polled.failures and reconcile_at <= parts.clock():
-                await reconcile.run_once()
-                self._saved.set()
-                reconcile_at = parts.clock() + connection.reconcile_every
-            await self._pause_until(polled.due_at)
+        sync = Sync(connection, lease, connector, parts.syncs, take, *timing)
+        self._attending = Attend(poll, reconcile, sync, parts.clock, saved)
+        return self._attending
 
     async def _publish(self) -> None:
         parts = self.parts
@@ -209,11 +209,6 @@ class ConnectionRunner:
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._saved.wait()
-
-    async def _pause_until(self, due_at: datetime) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, (due_at - self.parts.clock()).total_seconds())):
-                await self._stop.wait()
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,6 +135,12 @@ class World:
     cursor: str | None = None
     polled: list = field(default_factory=list)
     reconciled: list = field(default_factory=list)
+    syncs: list = field(default_factory=list)
+    """Open syncs; ended ones are in `ended`."""
+    ended: list = field(default_factory=list)
+    moves: list = field(default_factory=list)
+    sync_problems: list = field(default_factory=list)
+    totals: list = field(default_factory=list)
     outbox: list = field(default_factory=list)
     states: dict = field(default_factory=dict)
     admitted: defaultdict = field(default_factory=lambda: defaultdict(int))
@@ -194,6 +200,42 @@ class World:
     async def save_reconciled(self, lease, *, problem, due_at):
         self._enter("save_reconciled", lease)
         self.reconciled.append((problem, due_at))
+
+    # Syncs
+
+    async def open_sync(self, _connection_id):
+        self._enter("open_sync")
+        return self.syncs[0] if self.syncs else None
+
+    async def begin_sync(self, lease, sync_id, total):
+        self._enter("begin_sync", lease)
+        self.totals.append(total)
+        self._sync(sync_id, started=True)
+
+    async def save_sync_page(self, lease, origin, snapshots, entries, moved):
+        self._enter("save_sync_page", lease)
+        if not self._sync(moved.sync_id, cursor=moved.cursor, failures=0):
+            return False
+        self.moves.append(moved)
+        cursor = self.cursor
+        await self.save_page(lease, origin, snapshots, entries, None)
+        self.cursor = cursor
+        return True
+
+    async def save_sync_failure(self, lease, sync_id, failures, problem):
+        self._enter("save_sync_failure", lease)
+        self.sync_problems.append(problem)
+        self._sync(sync_id, failures=failures)
+
+    async def end_sync(self, lease, sync_id):
+        self._enter("end_sync", lease)
+        self.ended += [each for each in self.syncs if each.id == sync_id]
+        self.syncs = [each for each in self.syncs if each.id != sync_id]
+
+    def _sync(self, sync_id, **values):
+        found = [each.id == sync_id for each in self.syncs]
+        self.syncs = [replace(each, **values) if each.id == sync_id else each for each in self.syncs]
+        return any(found)
 
     # Outbox
 
@@ -340,9 +382,15 @@ def _delivery(row):
 
 @dataclass
 class Erp:
-    """A connector that plays its script: each poll's pages and errors, the pass of ids, and the orders that it has."""
+    """A connector that plays its script: each poll's pages and errors, the pass of ids, and the orders that it has.
+
+    `pages` are those of all orders, or errors in the place of one; a cursor is the number of the next.
+    """
 
     polls: list = field(default_factory=list)
+    pages: list = field(default_factory=list)
+    total: object = None
+    begins: list = field(default_factory=list)
     ids: list = field(default_factory=list)
     orders: dict = field(default_factory=dict)
     cursors: list = field(default_factory=list)
@@ -352,6 +400,17 @@ class Erp:
         self.cursors.append(cursor)
         for step in self.polls.pop(0) if self.polls else []:
             yield await _played(step)
+
+    async def walk(self, cursor, begin):
+        self.begins.append((cursor, begin))
+        for number, step in enumerate(self.pages):
+            if number >= int(cursor or 0):
+                if isinstance(step, Exception):
+                    self.pages[number] = page()
+                yield replace(await _played(step), cursor=str(number + 1))
+
+    async def count(self, _begin):
+        return await _played(self.total)
 
     async def remote_ids(self):
         for step in self.ids:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from relay.cli import syncs
 from relay.cli.options import AsJson, Customer, Data, Name, span
 from relay.cli.running import with_control
 from relay.cli.shown import details, document, line, note, table
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from relay.control import ConnectionAdded, ConnectionView
 
 app = typer.Typer(help="ERPs that are watched.", no_args_is_help=True)
+syncs.add_to(app)
 
 CredentialsFile = Annotated[
     Path | None, typer.Option(help="JSON or name=value lines; - is standard input. Without it they are asked for.")

@@ -5,6 +5,7 @@ from relay.control.forms import ConnectorForm, FormField, connector_form, form_f
 from relay.control.given import connector_named, settings_given
 from relay.control.operations import Control
 from relay.control.replay import Asked, EventSeen, ReplayFound, Replaying, ReplayView
+from relay.control.sync import SyncView
 from relay.control.testing import EndpointTested, TypeTested
 from relay.control.views import (
     AttemptView,
@@ -45,6 +46,7 @@ __all__ = [
     "Replaying",
     "SecretRotated",
     "SnapshotTold",
+    "SyncView",
     "TypeTested",
     "View",
     "connector_form",

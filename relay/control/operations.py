@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from relay.control.connections import ConnectionOperations
 from relay.control.deliveries import DeliveryOperations
 from relay.control.endpoints import EndpointOperations
+from relay.control.sync import SyncOperations
 
 
 @dataclass(frozen=True, slots=True)
-class Control(ConnectionOperations, EndpointOperations, DeliveryOperations):
+class Control(ConnectionOperations, SyncOperations, EndpointOperations, DeliveryOperations):
     """All operations."""

@@ -7,7 +7,7 @@ Ids are derived, never random, so that doing a step twice gives the same event.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from pydantic import AwareDatetime, Field
@@ -50,7 +50,8 @@ class ChangeData(Value):
     sequence: int = Field(ge=1, description="Number of this event among the order's events, without gaps from 1.")
     kinds: tuple[ChangeKind, ...] = Field(description="Every kind among `changes`, sorted.")
     changes: tuple[Change, ...] = Field(
-        description="What turns the order's last state into this one; empty on its first event, where `order` says all."
+        description="What turns the order's last state into this one; empty in a snapshot and when relay saw the order "
+        "for the first time: `order` says all."
     )
     before_hash: Text | None = None
     after_hash: Text
@@ -108,17 +109,52 @@ def change_event(
         # Nobody was ever told of it: an ERP that keeps its deleted orders would tell of years of them.
         return None
     changes = diff(before.tree if before else None, tree, first=first)
-    after = Snapshot(
+    after = _after(before, order, tree, digest, now)
+    return _event(origin, before, after, order, now, changes), after
+
+
+def snapshot_event(
+    origin: Origin, before: Snapshot, order: PurchaseOrder, *, now: datetime
+) -> tuple[ChangeEvent, Snapshot]:
+    """The event that tells an order again that is as it was told before, and its snapshot, one number further."""
+    after = replace(before, sequence=before.sequence + 1)
+    changes = (Change(kind=ChangeKind.SNAPSHOT, op="add", path="", after=before.tree),)
+    return _event(origin, before, after, order, now, changes), after
+
+
+def noted(before: Snapshot | None, order: PurchaseOrder, *, now: datetime) -> Snapshot | None:
+    """The new snapshot of an order of which nothing is told; None when it is the one before.
+
+    Its number stays, so the next change is told with the next one: with 1 when nothing was ever told.
+    """
+    tree = order.tree()
+    digest = content_hash(tree)
+    if (before and before.hash == digest) or (before is None and order.remote_was_deleted):
+        return None
+    after = _after(before, order, tree, digest, now)
+    return replace(after, sequence=after.sequence - 1)
+
+
+def _after(before: Snapshot | None, order: PurchaseOrder, tree: Tree, digest: str, now: datetime) -> Snapshot:
+    return Snapshot(
         remote_id=order.remote_id,
         tree=tree,
         hash=digest,
         sequence=before.sequence + 1 if before else 1,
         first_seen_at=before.first_seen_at if before else now,
     )
-    document = _document(origin, after, order, now)
-    data = _data(document, origin.connector, before, changes)
-    kind = EVENT_PREFIX + headline(changes)
-    return ChangeEvent(type=kind, timestamp=data.occurred_at or now, data=data), after
+
+
+def _event(  # noqa: PLR0913, PLR0917 - what an event is made of
+    origin: Origin,
+    before: Snapshot | None,
+    after: Snapshot,
+    order: PurchaseOrder,
+    now: datetime,
+    changes: tuple[Change, ...],
+) -> ChangeEvent:
+    data = _data(_document(origin, after, order, now), origin.connector, before, changes)
+    return ChangeEvent(type=EVENT_PREFIX + headline(changes), timestamp=data.occurred_at or now, data=data)
 
 
 def _data(order: OrderDocument, connector: str, before: Snapshot | None, changes: tuple[Change, ...]) -> ChangeData:
@@ -131,8 +167,8 @@ def _data(order: OrderDocument, connector: str, before: Snapshot | None, changes
         remote_id=order.remote_id,
         number=order.number,
         sequence=order.sequence,
-        # The whole order in `order` already says what a first sight brought.
-        changes=() if before is None else changes,
+        # The whole order in `order` already says what a snapshot or a first sight brought.
+        changes=tuple(change for change in changes if change.path),
         kinds=tuple(sorted({change.kind for change in changes})),
         before_hash=before.hash if before else None,
         after_hash=order.content_hash,

@@ -5,8 +5,7 @@
 A crash between pages resumes at the last stored cursor; a page read twice makes no second event.
 """
 
-import hashlib
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -16,16 +15,15 @@ from relay import metrics
 from relay.domain.changes import ChangeKind
 from relay.domain.connections import Connection, ConnectionState, Cursor, Lease, Polled
 from relay.domain.errors import CredentialsRefused, Permanent, Transient
-from relay.domain.messages import Reason
+from relay.domain.events import Snapshot
 from relay.domain.retry import backoff
-from relay.ports import Clock, Connector, Dice, Orders, OutboxEntry, Page, Rejected
-from relay.stages.observe import observed
+from relay.ports import Clock, Connector, Dice, Orders, OutboxEntry, Page
+from relay.stages.observe import Telling
+from relay.stages.take import Take, Taken
 
 log = structlog.get_logger()
 
 MOST_NOTICES = 20
-MOST_MET = 10_000
-"""Rejected records remembered per connection, so that each is told once while a worker runs."""
 RECONNECT = (
     "Check in the ERP that this user exists, may log in to its API and has this password; then `relay connections "
     "resume`. For another user or password: `relay connections reconnect`"
@@ -39,23 +37,31 @@ class Patience:
     base: timedelta
     limit: timedelta
 
+    def wait(self, failures: int, error: Transient | Permanent, dice: float) -> timedelta:
+        """The wait after so many failures in a row; a wish of the ERP is obeyed up to the limit."""
+        wait = backoff(failures, dice, base=self.base, cap=self.limit)
+        if isinstance(error, Transient) and error.retry_after is not None:
+            # Capped as a number: what an ERP writes there may be more than a time span can hold.
+            asked = min(error.retry_after, self.limit.total_seconds())
+            wait = timedelta(seconds=max(wait.total_seconds(), asked))
+        return wait
+
 
 @dataclass
 class Poll:
-    """One connection's polling. `saved` is called when a page has put something into the outbox."""
+    """One connection's polling."""
 
     connection: Connection
     lease: Lease
     connector: Connector
     store: Orders
+    take: Take
     clock: Clock
     dice: Dice
     patience: Patience
-    saved: Callable[[], None]
     cursor: Cursor | None = field(init=False)
     synced: bool = field(init=False)
     failures: int = field(init=False)
-    _met: set[str] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
         self.cursor, self.synced, self.failures = (
@@ -73,11 +79,18 @@ class Poll:
         notices: dict[str, None] = {}
         events = 0
         pages = self.connector.changed_since(self.cursor)
-        while isinstance(page := await _next(pages), Page):
+        while isinstance(page := await next_page(pages), Page):
             events += await self._take(page)
             if len(notices) < MOST_NOTICES:
                 notices.update(dict.fromkeys(page.warnings))
-        polled = self._polled(page, tuple(notices)[:MOST_NOTICES])
+        return await self._ended(page, events, tuple(notices)[:MOST_NOTICES])
+
+    async def refused(self, error: CredentialsRefused) -> Polled:
+        """A sync met refused credentials: the connection needs a person, as after a poll."""
+        return await self._ended(error, 0, ())
+
+    async def _ended(self, error: Transient | Permanent | None, events: int, notices: tuple[str, ...]) -> Polled:
+        polled = self._polled(error, notices)
         await self.store.save_polled(self.lease, polled)
         metrics.POLLS.labels("failed" if polled.failures else "well").inc()
         # A quiet poll is no news; ten thousand connections would fill the log with it.
@@ -93,18 +106,15 @@ class Poll:
         return polled
 
     async def _take(self, page: Page) -> int:
-        first = ChangeKind.CREATED if self.synced else ChangeKind.SNAPSHOT
-        before = await self.store.snapshots(self.connection.id, [order.remote_id for order in page.orders])
-        snapshots, entries = observed(self.connection, page.orders, before, now=self.clock(), first=first)
-        letters = self._new_letters(page.rejected)
-        await self.store.save_page(self.lease, self.connection, snapshots, [*entries, *letters], page.cursor)
+        telling = Telling(first=ChangeKind.CREATED if self.synced else ChangeKind.SNAPSHOT)
+
+        async def keep(snapshots: Sequence[Snapshot], entries: Sequence[OutboxEntry], _: Taken) -> bool:
+            await self.store.save_page(self.lease, self.connection, snapshots, entries, page.cursor)
+            return True
+
+        taken = await self.take.page(page, telling, keep)
         self.cursor = page.cursor
-        self._tell(letters)
-        metrics.EVENTS_MADE.inc(len(entries))
-        metrics.RECORDS_REJECTED.inc(len(letters))
-        if entries or letters:
-            self.saved()
-        return len(entries)
+        return taken.told
 
     def _polled(self, error: Transient | Permanent | None, notices: tuple[str, ...]) -> Polled:
         if error is None:
@@ -115,54 +125,13 @@ class Poll:
             # Never tried again by itself: ERPs lock accounts that keep knocking.
             problem = f"{error}. {RECONNECT}"
             return Polled(ConnectionState.NEEDS_RECONNECT, self.clock(), self.failures, problem, notices)
-        return Polled(ConnectionState.ACTIVE, self.clock() + self._wait(error), self.failures, str(error), notices)
-
-    def _wait(self, error: Transient | Permanent) -> timedelta:
-        wait = backoff(self.failures, self.dice(), base=self.patience.base, cap=self.patience.limit)
-        if isinstance(error, Transient) and error.retry_after is not None:
-            # Capped as a number: what an ERP writes there may be more than a time span can hold.
-            asked = min(error.retry_after, self.patience.limit.total_seconds())
-            wait = timedelta(seconds=max(wait.total_seconds(), asked))
-        return wait
-
-    def _new_letters(self, rejected: Iterable[Rejected]) -> list[OutboxEntry]:
-        """Letters for what was not met before: an ERP that is read whole shows the same junk in every pass."""
-        return [letter for each in rejected if (letter := self._letter(each)).event_id not in self._met]
-
-    def _tell(self, letters: Sequence[OutboxEntry]) -> None:
-        if len(self._met) > MOST_MET:
-            self._met.clear()
-        for letter in letters:
-            self._met.add(letter.event_id)
-            log.warning(
-                "record.rejected", connection=self.connection.id, remote_id=letter.remote_id, problem=letter.problem
-            )
-
-    def _letter(self, rejected: Rejected) -> OutboxEntry:
-        remote_id, place, reason = map(_encodable, (rejected.remote_id, rejected.field, rejected.reason))
-        seed = f"{self.connection.id}\n{remote_id}\n{place}\n{reason}\n"
-        digest = hashlib.sha256(seed.encode(errors="replace") + rejected.raw).hexdigest()
-        return OutboxEntry(
-            # Derived from the record: a pass that meets the same junk again writes no second letter.
-            event_id=f"rej_{digest[:32]}",
-            stream="dead-letters",
-            remote_id=remote_id or "?",
-            sequence=0,
-            type=Reason.REJECTED_RECORD,
-            occurred_at=self.clock(),
-            body=rejected.raw,
-            problem=f"{place or 'record'}: {reason}",
-        )
+        due_at = self.clock() + self.patience.wait(self.failures, error, self.dice())
+        return Polled(ConnectionState.ACTIVE, due_at, self.failures, str(error), notices)
 
 
-async def _next(pages: AsyncIterator[Page]) -> Page | Transient | Permanent | None:
+async def next_page(pages: AsyncIterator[Page]) -> Page | Transient | Permanent | None:
     """The next page, what stands in its way, or None at the end. Only the ERP's failures: the store's are others'."""
     try:
         return await anext(pages, None)
     except (Transient, Permanent) as error:
         return error
-
-
-def _encodable(text: str) -> str:
-    """Text of a record that nobody could read: half a surrogate pair may stand in it."""
-    return text.encode(errors="backslashreplace").decode()

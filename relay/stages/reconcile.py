@@ -11,12 +11,11 @@ from dataclasses import dataclass
 import structlog
 
 from relay import metrics
-from relay.domain.changes import ChangeKind
 from relay.domain.connections import Connection, Lease
 from relay.domain.errors import CredentialsRefused, Permanent, Transient
 from relay.domain.orders import PurchaseOrder
 from relay.ports import Clock, Connector, Orders
-from relay.stages.observe import observed
+from relay.stages.observe import Telling, observed
 
 log = structlog.get_logger()
 
@@ -100,7 +99,7 @@ class Reconcile:
             # The last told state keeps no list of what its system cannot give.
             presence = self.connector.capabilities().unreadable()
             order = PurchaseOrder.model_validate({**before[remote_id].tree, "field_presence": presence}).deleted()
-        snapshots, entries = observed(self.connection, [order], before, now=self.clock(), first=ChangeKind.CREATED)
+        snapshots, entries = observed(self.connection, [order], before, now=self.clock(), telling=Telling())
         await self.store.save_page(self.lease, self.connection, snapshots, entries, None)
         metrics.EVENTS_MADE.inc(len(entries))
         return order.remote_was_deleted

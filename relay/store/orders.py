@@ -86,11 +86,7 @@ class OrderStore:
 
         async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
             await guard(connection, "connections", lease)
-            if snapshots:
-                # Sorted, so that two transactions over the same orders never wait for each other in a ring.
-                await connection.execute(SAVE_SNAPSHOTS, origin.id, *_snapshot_columns(snapshots, entries))
-            if entries:
-                await connection.execute(SAVE_OUTBOX, origin.customer_id, origin.id, *outbox_columns(entries))
+            await write_page(connection, origin, snapshots, entries)
             if cursor is not None:
                 await connection.execute(SAVE_CURSOR, origin.id, cursor)
 
@@ -144,6 +140,20 @@ class OrderStore:
             await connection.execute(RECONCILED, lease.subject, due_at, _text(problem))
 
         await self._database.transact(work)
+
+
+async def write_page(
+    connection: "PoolConnectionProxy[asyncpg.Record]",
+    origin: Connection,
+    snapshots: Sequence[Snapshot],
+    entries: Sequence[OutboxEntry],
+) -> None:
+    """New snapshots and their events, in the caller's transaction, which holds the lease."""
+    if snapshots:
+        # Sorted, so that two transactions over the same orders never wait for each other in a ring.
+        await connection.execute(SAVE_SNAPSHOTS, origin.id, *_snapshot_columns(snapshots, entries))
+    if entries:
+        await connection.execute(SAVE_OUTBOX, origin.customer_id, origin.id, *outbox_columns(entries))
 
 
 def _text(problem: str | None) -> str | None:

@@ -18,7 +18,8 @@ CONNECTIONS = """
     WHERE c.lease_owner = $1 AND (
         EXISTS (SELECT FROM outbox AS o WHERE o.connection_id = c.id AND o.state = 'pending')
         OR EXISTS (SELECT FROM outbox AS o WHERE o.connection_id = c.id AND o.state = 'published'
-                   AND o.published_at < now() - $2::interval))
+                   AND o.published_at < now() - $2::interval)
+        OR EXISTS (SELECT FROM syncs AS s WHERE s.connection_id = c.id AND s.ended_at IS NULL AND s.state = 'waiting'))
 """
 
 
@@ -35,7 +36,7 @@ class DueEndpoints:
 
 
 class FullOutboxes:
-    """Connections with events that are to be published, or that did not come back for `stale`."""
+    """Connections with events that are to be published or did not come back for `stale`, or with a sync to begin."""
 
     def __init__(self, database: Database, stale: timedelta) -> None:
         self._database, self._stale = database, stale

@@ -3,7 +3,7 @@
 import pytest
 
 from relay.control.orders import EVER
-from relay.store import admission, deliveries, leases, log, named, order_book, orders, outbox, watch
+from relay.store import admission, deliveries, leases, log, named, order_book, orders, outbox, syncs, watch
 from tests.fixtures.store import NOW, TTL
 
 ROWS = """
@@ -28,6 +28,11 @@ ROWS = """
                CASE WHEN position % 3 = 0 THEN 'waiting' ELSE 'delivered' END,
                CASE WHEN position % 15 = 0 THEN now() END, position
         FROM outbox;
+    INSERT INTO syncs (id, connection_id, kind, announce, state, ended_at)
+        SELECT 'syn_' || n, 'con_' || n % 2000 + 1, 'resync', 'changes',
+               CASE WHEN n > 2000 THEN 'done' ELSE 'waiting' END,
+               CASE WHEN n > 2000 THEN now() END
+        FROM generate_series(1, 20000) AS n;
     ANALYZE;
 """
 
@@ -50,6 +55,8 @@ HOT = [
     (named.FIND.format(table="connections"), ("1",), "connections_name"),
     (named.PAGE.format(table="endpoints"), ("acme", "1", None, 50), "endpoints_customer_id_name_key"),
     (named.NAMED.format(table="endpoints"), ("acme", "1", None, 50, "1"), "endpoints_full_name"),
+    (watch.CONNECTIONS, ("w1", TTL), "syncs_open"),
+    (syncs.OPEN, ("con_1",), "syncs_open"),
     (log.PAGE, ("end_1", 5000, 100, 1_000_000), "deliveries_number"),
     (outbox.TO_PUBLISH, ("con_1", TTL, 500, 1_000_000), "outbox_pending"),
     (outbox.TO_PUBLISH, ("con_1", TTL, 500, 1_000_000), "outbox_published"),

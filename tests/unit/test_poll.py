@@ -12,6 +12,7 @@ from relay.domain.errors import CredentialsRefused, LeaseLost, Throttled, Unavai
 from relay.domain.orders import Status
 from relay.ports import Rejected
 from relay.stages.poll import MOST_NOTICES, Patience, Poll
+from relay.stages.take import Take
 from tests.fakes import LEASE, START, Erp, World, clock, connection, order, page, run
 
 PATIENCE = Patience(timedelta(seconds=5), timedelta(minutes=15))
@@ -25,7 +26,7 @@ def poll(world, *polls, of=SYNCED, dice=0.0):
     def saved():
         poll.rung += 1
 
-    return Poll(of, LEASE, Erp(list(polls)), world, clock, lambda: dice, PATIENCE, saved)
+    return Poll(of, LEASE, Erp(list(polls)), world, Take(of, world, clock, saved), clock, lambda: dice, PATIENCE)
 
 
 def polled(world, *steps, **values):
@@ -118,7 +119,7 @@ def test_junk_that_every_pass_shows_is_told_once_and_again_only_when_it_was_not_
 
 
 def test_what_was_told_of_junk_is_remembered_within_bounds(monkeypatch):
-    monkeypatch.setattr("relay.stages.poll.MOST_MET", 1)
+    monkeypatch.setattr("relay.stages.take.MOST_MET", 1)
     world, other = World(), Rejected("9", "C7_NUM", "no number", b"9")
     stage = poll(world, *[[page(rejected=(JUNK, other))]] * 2, [page(rejected=(JUNK,))])
     with capture_logs() as logs:

@@ -13,6 +13,7 @@ from relay.domain.messages import MessageRefused, Reason
 from relay.ports import Rejected
 from relay.stages.poll import Patience, Poll
 from relay.stages.publish import Destinations, Publish
+from relay.stages.take import Take
 from tests.fakes import LEASE, Broker, Erp, World, clock, connection, endpoint, order, page, run
 
 TOPICS = Destinations("changes", "state", "dead")
@@ -24,7 +25,8 @@ def told(*orders, rejected=()):
     """A world whose outbox tells of these orders."""
     world = World(endpoints=[endpoint()])
     pages = [page(*orders, rejected=rejected)]
-    run(Poll(connection(synced=True), LEASE, Erp([pages]), world, clock, float, PATIENCE, lambda: None).run_once())
+    of = connection(synced=True)
+    run(Poll(of, LEASE, Erp([pages]), world, Take(of, world, clock, lambda: None), clock, float, PATIENCE).run_once())
     return world
 
 

@@ -10,6 +10,7 @@ from relay.domain.errors import CredentialsRefused, LeaseLost, RecordRejected, U
 from relay.domain.orders import Status
 from relay.stages.poll import Patience, Poll
 from relay.stages.reconcile import FEW, Doubt, Reconcile
+from relay.stages.take import Take
 from tests.fakes import LEASE, START, Erp, World, clock, connection, order, page, run
 
 DOUBT = Doubt(passes=2, share=0.2)
@@ -26,7 +27,8 @@ def seen(*remote_ids):
 def tell(world, *orders):
     patience = Patience(timedelta(seconds=5), timedelta(minutes=15))
     erp = Erp([[page(*orders)]])
-    run(Poll(connection(synced=True), LEASE, erp, world, clock, float, patience, lambda: None).run_once())
+    of = connection(synced=True)
+    run(Poll(of, LEASE, erp, world, Take(of, world, clock, lambda: None), clock, float, patience).run_once())
 
 
 def reconciled(world, *ids, orders=(), times=1):

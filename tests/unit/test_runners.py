@@ -77,6 +77,7 @@ def connection_runner(world, erp, broker=None, *, secret=None, opener=None, **va
         kinds={"fake": ConnectorKind("fake", "Fake", Settings, Credentials, PACE, build)},
         opener=opener or Opener(VAULT, keys),
         orders=world,
+        syncs=world,
         outbox=world,
         publisher=broker or Broker(),
         admissions=world,

@@ -22,6 +22,7 @@ from relay.connectors.protheus.query import GenericQuery
 from relay.connectors.protheus.rows import Key, key_of, raw_bytes, remote_id_of
 from relay.connectors.protheus.settings import ProtheusCredentials, ProtheusSettings
 from relay.connectors.protheus.walk import (
+    BY_ORDER,
     FIRST_STAMP,
     Batch,
     Raw,
@@ -30,6 +31,7 @@ from relay.connectors.protheus.walk import (
     like,
     newest_stamp,
     one_of,
+    raw_key,
     stamps_of,
     trimmed,
 )
@@ -79,15 +81,33 @@ class ProtheusConnector:
         at = reached(cursor)
         stamped = await self._has_stamps()
         if not stamped or at.stamp is None:
-            since = (at.since or self._clock() - CLOCK_MARGIN) if stamped else None
-            # A pass begun without stamps cannot end with them: it is not known when its first orders were read.
-            after = at.after if at.since or not stamped else None
-            async for page in self._pass(after, since):
+            async for page in self.walk(cursor, None):
                 yield page
-            at = Reached(stamp=since)
+                at = reached(page.cursor)
         if stamped and at.stamp:
             async for page in self._by_stamp(at.stamp):
                 yield page
+
+    async def walk(self, cursor: Cursor | None, begin: dt.date | None) -> AsyncIterator[Page]:
+        """Every order by key, and on the last page the way to the stamps from here on, or back to the start.
+
+        `begin` narrows only where there are stamps: without them every poll reads all orders anyway.
+        """
+        at = reached(cursor)
+        stamped = await self._has_stamps()
+        if stamped and at.stamp:
+            return
+        since = (at.since or self._clock() - CLOCK_MARGIN) if stamped else None
+        # A pass begun without stamps cannot end with them: it is not known when its first orders were read.
+        after = at.after if at.since or not stamped else None
+        pages = self._pass(after, since) if begin is None or not stamped else self._window(after, since, begin)
+        async for page in pages:
+            yield page
+        yield Page((), Reached(stamp=since).text())
+
+    async def count(self, begin: dt.date | None) -> int | None:
+        """The orders that have a first line, if this Protheus counts what remains."""
+        return await self._walk.count(begin if await self._has_stamps() else None)
 
     async def remote_ids(self) -> AsyncIterator[tuple[str, ...]]:
         """The ids of all orders with a row that is not deleted, in batches."""
@@ -112,12 +132,17 @@ class ProtheusConnector:
         return capabilities("protheus", rules, hidden=self._hidden | self._names.hidden | unasked)
 
     async def _pass(self, after: Raw | None, since: dt.datetime | None) -> AsyncIterator[Page]:
-        """Every order by key. The last page leads to the stamps from `since` on, or back to the start."""
         async for batch in self._orders(after=after):
             yield await self._page(batch, Reached(after=batch.after, since=since).text())
-            if since:
-                self._note(batch, since)
-        yield Page((), Reached(stamp=since).text())
+
+    async def _window(self, after: Raw | None, since: dt.datetime | None, begin: dt.date) -> AsyncIterator[Page]:
+        """Orders with a row that was issued or stamped since `begin`. Whole: a row that is older is read with them."""
+        async for batch in self._walk.orders(BY_ORDER, after=after, only=self._walk.begun(begin)):
+            keys = [raw for rows in batch.orders.values() for raw in [raw_key(rows[0])] if raw]
+            async for page in self._read_again(keys, Reached(after=after, since=since).text(), None):
+                yield page
+            after = batch.after
+            yield Page((), Reached(after=after, since=since).text())
 
     async def _by_stamp(self, stamp: dt.datetime) -> AsyncIterator[Page]:
         """Every order with a row stamped since then, overlap included; the last page of a step moves the cursor on."""
@@ -152,13 +177,14 @@ class ProtheusConnector:
                 known, times = self._seen.get(key, (frozenset(), 0))
                 self._seen[key] = stamps, times + 1 if known == stamps else 1
 
-    async def _read_again(self, orders: list[Raw], cursor: Cursor, since: dt.datetime) -> AsyncIterator[Page]:
+    async def _read_again(self, orders: list[Raw], cursor: Cursor, since: dt.datetime | None) -> AsyncIterator[Page]:
         """Pages of these orders, whole, oldest change first; none of them carries the cursor on."""
         for start in range(0, len(orders), READ_BACK):
             async for batch in self._orders(only=one_of(orders[start : start + READ_BACK])):
                 page = await self._page(batch, cursor)
                 yield replace(page, orders=tuple(sorted(page.orders, key=_changed_at)))
-                self._note(batch, since)
+                if since:
+                    self._note(batch, since)
 
     async def _orders(self, *, after: Raw | None = None, only: str = "") -> AsyncIterator[Batch]:
         fields = wanted_columns(self._settings, stamps=bool(self._stamped))

@@ -22,6 +22,8 @@ from relay.domain.errors import UnexpectedReply, Unsupported
 QUERY_PATH: Final = "/api/framework/v1/genericQuery"
 TOKEN_PATH: Final = "/api/oauth2/v1/token"  # noqa: S105 - a path
 
+MOST_ROWS: Final = 10**9
+"""A count beyond it is no count."""
 _MESSAGES: Final = ("errorMessage", "message", "Mensagem", "Message")
 _DETAILS: Final = ("detailedMessage", "DetailedMessage")
 _NOT_PERMITTED: Final = ("permitid", "not allowed")
@@ -29,11 +31,15 @@ _NOT_PERMITTED: Final = ("permitid", "not allowed")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Rows with upper-case names, as raw as they came; whether more follow; columns kept back from this user."""
+    """Rows with upper-case names, as raw as they came; whether more follow; columns kept back from this user.
+
+    `remaining` is how many rows follow, if the ERP says.
+    """
 
     rows: tuple[Any, ...]
     more: bool
     hidden: frozenset[str]
+    remaining: int | None = None
 
 
 class GenericQuery:
@@ -147,7 +153,12 @@ def _answer(content: Mapping[str, Any], size: int) -> Answer:
     more = content.get("hasNext")
     hidden = {*_names(content.get("protectedDataFields")), *_names(content.get("nivelFields"))}
     # An installation may give fewer rows than asked for; one that does not say whether more follow gives a full page.
-    return Answer(rows, len(rows) >= size if more is None else str(more).lower() == "true", frozenset(hidden))
+    follows = len(rows) >= size if more is None else str(more).lower() == "true"
+    return Answer(rows, follows, frozenset(hidden), _count(content.get("remainingRecords")))
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MOST_ROWS else None
 
 
 def _upper(row: Any) -> Any:

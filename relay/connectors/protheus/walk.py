@@ -20,6 +20,7 @@ from relay.domain.errors import UnexpectedReply
 TABLE: Final = "SC7"
 BY_ORDER: Final = (BRANCH, NUMBER, ITEM)
 BY_STAMP: Final = (STAMP, BRANCH, NUMBER)
+FIRST_ITEM: Final = "0001"
 KEYS_PER_ROW_PAGE: Final = 5
 """Pages that only name orders hold this many times the rows."""
 
@@ -87,7 +88,7 @@ class Walk:
             answer = await self._rows(
                 (BRANCH, NUMBER, STAMP), where, BY_STAMP, with_deleted=True, size=self._size * KEYS_PER_ROW_PAGE
             )
-            stamped = [(stamp, raw) for row in answer.rows if (stamp := _stamp(row)) and (raw := _raw_key(row))]
+            stamped = [(stamp, raw) for row in answer.rows if (stamp := _stamp(row)) and (raw := raw_key(row))]
             if not stamped or stamped[-1] == last:
                 if answer.more:
                     raise UnexpectedReply("SC7 gives the same rows again, or rows without a readable stamp")
@@ -100,6 +101,17 @@ class Walk:
                 return
             at = self._time(last[0])
             where = f"(SC7.{STAMP} > {at} OR (SC7.{STAMP} = {at} AND {_behind(last[1])}))"
+
+    def begun(self, day: dt.date) -> str:
+        """The condition on rows that were issued or stamped on this day or later."""
+        midnight = dt.datetime.combine(day, dt.time(), dt.UTC)
+        return f"(SC7.C7_EMISSAO >= {quoted(f'{day:%Y%m%d}')} OR SC7.{STAMP} >= {self._time(midnight)})"
+
+    async def count(self, begin: dt.date | None) -> int | None:
+        """About how many orders there are: rows of a first line; None when the ERP does not count."""
+        first = f"SC7.{ITEM} = {quoted(FIRST_ITEM)}"
+        answer = await self._rows((BRANCH, NUMBER), _and(first, self.begun(begin) if begin else ""), BY_ORDER, size=1)
+        return None if answer.remaining is None else answer.remaining + len(answer.rows)
 
     async def stamped(self) -> bool:
         """Whether SC7 has stamps, and on some row; raises the ERP's fault when it has no such column."""
@@ -120,7 +132,7 @@ class Walk:
                 raise UnexpectedReply(f"more than {self._size} rows for one line of order {'|'.join(raw)}")
             where = f"{_is(raw)} AND SC7.{ITEM} >= {quoted(last)}"
             answer = await self._rows(fields, where, BY_ORDER, with_deleted=with_deleted)
-            found = [*done, *(row for row in answer.rows if _raw_key(row) == raw)]
+            found = [*done, *(row for row in answer.rows if raw_key(row) == raw)]
             if not answer.more:
                 return found
             if found[-1].get(ITEM) == last:
@@ -185,9 +197,9 @@ def trimmed(raw: Raw) -> Key:
 def _grouped(rows: Sequence[Any]) -> tuple[list[tuple[Raw, list[Any]]], list[Any]]:
     """Rows by the order they belong to, as they come, and those that do not say; raises when they come unsorted."""
     groups: list[tuple[Raw, list[Any]]] = []
-    strays = [row for row in rows if _raw_key(row) is None]
+    strays = [row for row in rows if raw_key(row) is None]
     known: set[Raw] = set()
-    for raw, same in groupby((row for row in rows if _raw_key(row) is not None), key=_raw_key):
+    for raw, same in groupby((row for row in rows if raw_key(row) is not None), key=raw_key):
         assert raw is not None
         if raw in known or (groups and _backwards(groups[-1][0], raw)):
             raise UnexpectedReply("SC7 comes in another order than asked for")
@@ -205,10 +217,10 @@ def _backwards(first: Raw, second: Raw) -> bool:
 def _touched(rows: Sequence[Any], newest: dt.datetime) -> Touched:
     rows_of: dict[Raw, list[Any]] = {}
     for row in rows:
-        if raw := _raw_key(row):
+        if raw := raw_key(row):
             rows_of.setdefault(raw, []).append(row)
     stamps = {raw: stamps_of(own) for raw, own in rows_of.items()}
-    return Touched(stamps, tuple(row for row in rows if not _raw_key(row)), newest)
+    return Touched(stamps, tuple(row for row in rows if not raw_key(row)), newest)
 
 
 def _stamp(row: Any) -> dt.datetime | None:
@@ -218,7 +230,8 @@ def _stamp(row: Any) -> dt.datetime | None:
         return None
 
 
-def _raw_key(row: Any) -> Raw | None:
+def raw_key(row: Any) -> Raw | None:
+    """Whose a row is, as it came; None when it does not say."""
     return (row[BRANCH], row[NUMBER]) if key_of(row) else None
 
 

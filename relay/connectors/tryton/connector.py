@@ -8,7 +8,7 @@ receipt, a line deleted from a draft. So four kinds of record are watched by the
 """
 
 from collections.abc import AsyncIterator, Sequence
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Annotated, Any, Final
 
 import httpx
@@ -20,7 +20,7 @@ from relay.connectors.tryton.orders import OrderReader, Wishes, raw_of
 from relay.connectors.tryton.rpc import ErpSaidNo, Rpc, SessionAuth
 from relay.connectors.tryton.rules import RULES
 from relay.connectors.tryton.schema import Schema, schema_of
-from relay.connectors.tryton.watch import Mark, ids_after, listed, look, newest
+from relay.connectors.tryton.watch import Mark, count, ids_after, listed, look, newest
 from relay.domain.capabilities import Capabilities
 from relay.domain.connections import Cursor
 from relay.domain.errors import RecordRejected
@@ -86,9 +86,26 @@ class TrytonConnector:
     async def changed_since(self, cursor: Cursor | None) -> AsyncIterator[Page]:
         """Pages of orders that changed, oldest change first; see `Connector.changed_since`."""
         mark = Mark.of(cursor)
-        pages = self._first_sync(mark) if mark.since is None else self._changes(mark)
+        pages = self.walk(cursor, None) if mark.since is None else self._changes(mark)
         async for page in pages:
             yield page
+
+    async def walk(self, cursor: Cursor | None, begin: date | None) -> AsyncIterator[Page]:
+        """Every order by id, or those dated, made or written since `begin`; the last page leads to the changes."""
+        mark, company = Mark.of(cursor), self._settings.company
+        if mark.since is not None:
+            return
+        until = mark.until or await newest(self._rpc, company)
+        last, full = mark.after_id or 0, until is not None
+        while full:
+            ids = await ids_after(self._rpc, last, self._settings.page_size, company, begin)
+            full = len(ids) == self._settings.page_size
+            last = ids[-1] if ids else last
+            yield await self._page(ids, Mark(after_id=last, until=until) if full else Mark(since=until))
+
+    async def count(self, begin: date | None) -> int | None:
+        """How many orders there are."""
+        return await count(self._rpc, self._settings.company, begin)
 
     async def remote_ids(self) -> AsyncIterator[tuple[str, ...]]:
         """Batches of the ids of all orders."""
@@ -110,15 +127,6 @@ class TrytonConnector:
     def capabilities(self) -> Capabilities:
         """What Tryton gives, field by field; exact for this user once something has been read."""
         return capabilities(NAME, RULES, hidden=self._schema.hidden if self._schema else frozenset())
-
-    async def _first_sync(self, mark: Mark) -> AsyncIterator[Page]:
-        until = mark.until or await newest(self._rpc, self._settings.company)
-        last, full = mark.after_id or 0, until is not None
-        while full:
-            ids = await ids_after(self._rpc, last, self._settings.page_size, self._settings.company)
-            full = len(ids) == self._settings.page_size
-            last = ids[-1] if ids else last
-            yield await self._page(ids, Mark(after_id=last, until=until) if full else Mark(since=until))
 
     async def _changes(self, mark: Mark) -> AsyncIterator[Page]:
         schema = await self._known()

@@ -151,6 +151,8 @@ def _dressed(value: Any) -> Any:
         case dt.datetime():
             parts = ("year", "month", "day", "hour", "minute", "second", "microsecond")
             return {"__class__": "datetime", **{part: getattr(value, part) for part in parts}}
+        case dt.date():
+            return {"__class__": "date", "year": value.year, "month": value.month, "day": value.day}
         case Mapping():
             return {key: _dressed(each) for key, each in value.items()}
         case list() | tuple():

@@ -11,7 +11,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
@@ -124,13 +124,19 @@ async def newest(rpc: Rpc, company: int | None) -> datetime | None:
     return max(stamps, default=None)
 
 
-async def ids_after(rpc: Rpc, after: int, at_once: int, company: int | None) -> list[int]:
-    """The next ids of orders, in order of id, and so of creation."""
-    domain = [["id", ">", after], *_of(company, "company")]
+async def ids_after(rpc: Rpc, after: int, at_once: int, company: int | None, begin: date | None = None) -> list[int]:
+    """The next ids of orders, in order of id, and so of creation; those dated, made or written since `begin`."""
+    domain = [["id", ">", after], *_of(company, "company"), *_begun(begin)]
     found = await rpc.call("model.purchase.purchase.search", domain, 0, at_once, _BY_ID)
     if not isinstance(found, list):
         raise UnexpectedReply("a list of ids came as something else")
     return [_id(each) for each in found]
+
+
+async def count(rpc: Rpc, company: int | None, begin: date | None) -> int | None:
+    """How many orders there are; None when the answer is no number."""
+    found = await rpc.call("model.purchase.purchase.search_count", [*_of(company, "company"), *_begun(begin)])
+    return found if isinstance(found, int) and not isinstance(found, bool) else None
 
 
 async def _rows(rpc: Rpc, feed: Feed, since: datetime, company: int | None) -> AsyncIterator[Row]:
@@ -166,6 +172,14 @@ def _at(found: Mapping[str, Any]) -> datetime | None:
 
 def _of(company: int | None, name: str) -> list[list[Any]]:
     return [] if company is None else [[name, "=", company]]
+
+
+def _begun(begin: date | None) -> list[list[Any]]:
+    if begin is None:
+        return []
+    midnight = datetime.combine(begin, time(), UTC)
+    stamps = [[name, ">=", midnight] for name in ("create_date", "write_date")]
+    return [["OR", [["purchase_date", ">=", begin]], *([each] for each in stamps)]]
 
 
 def listed(found: Any) -> list[Mapping[str, Any]]:

@@ -1,0 +1,130 @@
+"""`relay connections resync` and its like: orders read beside the polls, and how far that is."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from relay.cli.options import AsJson, Data, Name, span
+from relay.cli.running import with_control
+from relay.cli.shown import details, document, line, table
+from relay.domain.syncs import Announce
+
+if TYPE_CHECKING:
+    from relay.control import SyncView
+
+LOOK_EVERY = 0.5
+EVERYTHING = "all"
+
+
+def history(text: str | timedelta | None) -> timedelta | None:
+    """How far back orders are read: a time span, or all."""
+    return None if text is None or text == EVERYTHING else span(text)
+
+
+Id = Annotated[str, typer.Argument(help="Id of a sync: see `relay connections syncs`.", metavar="ID")]
+Back = Annotated[
+    timedelta | None,
+    typer.Option(
+        "--history",
+        parser=history,
+        metavar="SPAN|all",
+        help="How far back: orders issued or changed since then.",
+        show_default="all",
+    ),
+]
+
+
+def resync(  # noqa: PLR0913 - one per option
+    name: Name,
+    *,
+    back: Back = None,
+    announce: Annotated[
+        Announce, typer.Option(help="Tell what differs, every order as a snapshot, or nothing.")
+    ] = Announce.CHANGES,
+    follow: Annotated[bool, typer.Option("--follow", help="Show how far it is until it ends.")] = False,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read all orders again, beside the polls, and tell what differs from what was told.
+
+    It goes on where it was after a restart. `relay connections syncs` tells how far it is.
+    """
+    begun = with_control(data, lambda control: control.resync(name, history=back, announce=announce))
+    if follow:
+        begun = followed(begun.id, data)
+    elif not as_json:
+        line(f"started {begun.id}: {begun.customer}/{begun.connection} is read, announcing {begun.announce}")
+        return
+    _tell(begun, as_json=as_json)
+
+
+def syncs(
+    name: Annotated[
+        str | None, typer.Argument(help="Of this connection only: name, CUSTOMER/NAME, or id.", metavar="[NAME]")
+    ] = None,
+    *,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the latest syncs, newest first: what was read, and how far they are."""
+    found = with_control(data, lambda control: control.syncs(name))
+    if as_json:
+        document(found)
+        return
+    table(
+        ("id", "connection", "kind", "announce", "since", "state", "read", "of", "told", "ends about", "problem"),
+        [
+            (
+                *(s.id, f"{s.customer}/{s.connection}", s.kind, s.announce, s.begin_on, s.state),
+                *(s.read, s.total, s.told, s.ends_about, s.problem),
+            )
+            for s in found
+        ],
+        empty="no syncs",
+    )
+
+
+def cancel_sync(sync_id: Id, *, data: Data = None, as_json: AsJson = False) -> None:
+    """End a sync; what it told stays told."""
+    _tell(with_control(data, lambda control: control.cancel_sync(sync_id)), as_json=as_json)
+
+
+def followed(sync_id: str, data: Path | None) -> "SyncView":
+    """Show a bar on standard error until the sync has ended; what it came to."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from relay.control import Control
+
+    async def watch(control: Control) -> "SyncView":
+        import asyncio
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True)) as bar:
+            task = bar.add_task("reading", total=None)
+            while True:
+                seen = await control.sync(sync_id)
+                told = f"{seen.state}, {seen.told} told"
+                total = None if seen.total is None else max(seen.total, seen.read)
+                bar.update(task, completed=seen.read, total=total, description=told)
+                if seen.ended_at is not None:
+                    return seen
+                await asyncio.sleep(LOOK_EVERY)
+
+    return with_control(data, watch)
+
+
+def _tell(seen: "SyncView", *, as_json: bool) -> None:
+    if as_json:
+        document(seen)
+        return
+    details({name.replace("_", " "): value for name, value in seen.model_dump().items()})
+
+
+def add_to(app: typer.Typer) -> None:
+    """Put these under `relay connections`."""
+    app.command("resync")(resync)
+    app.command("syncs")(syncs)
+    app.command("cancel-sync")(cancel_sync)

@@ -1,0 +1,142 @@
+"""Syncs on the whole line: a real worker reads a simulated Protheus again, beside live changes and through kills."""
+
+import asyncio
+from collections import defaultdict
+from datetime import timedelta
+
+import orjson
+import pytest
+
+from relay.demo.protheus import NewLine
+from relay.demo.protheus_http import Options, simulated_protheus
+from relay.domain.syncs import Announce, SyncState
+from tests.fixtures.line import eventually, known_as, state_of
+
+pytestmark = pytest.mark.timeout(180)
+
+SMALL = {"page_size": 5}
+MANY = 12
+
+
+@pytest.fixture
+async def erp():
+    async with simulated_protheus(Options()) as running:
+        running.seed(0)
+        yield running
+
+
+def lines(*quantities):
+    return [NewLine("PAR-M8-30", quantity, 1.25) for quantity in quantities]
+
+
+class Heard:
+    """What a receiver heard of each order: (type, sequence, quantity of its first line)."""
+
+    def __init__(self, hook):
+        self.hook, self.of = hook, defaultdict(list)
+
+    def drain(self):
+        while not self.hook.received.empty():
+            webhook = self.hook.received.get_nowait()
+            assert webhook.verified
+            event = orjson.loads(webhook.body)
+            data = event["data"]
+            told = (
+                event["type"].removeprefix("purchase_order."),
+                data["sequence"],
+                data["order"]["lines"][0]["quantity"],
+            )
+            if told not in self.of[data["remote_id"]]:
+                self.of[data["remote_id"]].append(told)
+        return self.of
+
+    def types(self):
+        return {each[0] for told in self.drain().values() for each in told}
+
+
+async def ended(line, sync_id):
+    async with asyncio.timeout(60):
+        while (seen := await line.control.sync(sync_id)).ended_at is None:  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.02)
+    return seen
+
+
+async def test_a_resync_beside_live_changes_makes_no_false_event_and_keeps_their_order(line, erp):
+    connection = await line.protheus(erp, settings=SMALL)
+    orders = [erp.create_order(lines(10)) for _ in range(MANY)]
+    async with line.receiver() as hook:
+        heard = Heard(hook)
+        await line.worker()
+        await line.synced(connection)
+        begun = await line.control.resync(connection)
+        quantity = 10
+        while (await line.control.sync(begun.id)).ended_at is None:
+            quantity += 1
+            for order in (orders[quantity % MANY], orders[0], orders[-1]):
+                erp.change_line(order, "0001", {"C7_QUANT": quantity})
+            await asyncio.sleep(0.1)
+        found = await line.control.sync(begun.id)
+        assert (found.state, found.read, found.total) == (SyncState.DONE, MANY, MANY)
+        last = {state_of(erp, order): str(erp.rows(order)[0]["C7_QUANT"]) for order in orders}
+
+        def all_heard():
+            told = heard.drain()
+            return len(told) == MANY and all(float(told[name][-1][2]) == float(last[name]) for name in last)
+
+        await eventually(all_heard, "every order's last quantity")
+        for told in heard.of.values():
+            assert [sequence for _, sequence, _ in told] == list(range(1, len(told) + 1))
+            quantities = [float(each) for _, _, each in told]
+            assert quantities == sorted(set(quantities)), "no event tells an older state, and none tells nothing"
+        assert heard.types() <= {"snapshot", "updated", "line_updated"}
+
+
+async def test_a_change_that_polls_missed_is_found_by_a_resync(line, erp):
+    connection = await line.protheus(erp)
+    order = erp.create_order(lines(10))
+    name = known_as(connection, order)
+    async with line.receiver() as hook:
+        await line.worker()
+        await eventually(lambda: hook.tally.latest.get(name) == 1, "the first sync")
+        await line.synced(connection)
+        # Somebody writes behind the trigger: no stamp moves.
+        with erp.stamped_at(None):
+            erp.change_line(order, "0001", {"C7_QUANT": 77})
+        found = await ended(line, (await line.control.resync(connection)).id)
+        assert (found.read, found.told) == (1, 1)
+        await eventually(lambda: hook.tally.latest.get(name) == 2, "told")
+
+
+async def test_a_resync_can_tell_every_order_as_a_snapshot_or_nothing(line, erp):
+    connection = await line.protheus(erp)
+    for _ in range(3):
+        erp.create_order(lines(10))
+    async with line.receiver() as hook:
+        heard = Heard(hook)
+        await line.worker()
+        await line.synced(connection)
+        found = await ended(line, (await line.control.resync(connection, announce=Announce.SILENT)).id)
+        assert (found.read, found.told) == (3, 0)
+        window = await line.control.resync(connection, history=timedelta(1), announce=Announce.SNAPSHOT)
+        assert (await ended(line, window.id)).told == 3
+        await eventually(lambda: sum(map(len, heard.drain().values())) == 6, "each once more")
+        assert heard.types() == {"snapshot"}
+
+
+async def test_a_killed_worker_goes_on_with_the_sync_where_it_was(line, erp):
+    connection = await line.protheus(erp, settings=SMALL)
+    for _ in range(40):
+        erp.create_order(lines(10))
+    first = await line.worker()
+    await line.synced(connection)
+    begun = await line.control.resync(connection, announce=Announce.SNAPSHOT)
+    async with asyncio.timeout(60):
+        while not 0 < (await line.control.sync(begun.id)).read < 35:  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.005)
+    first.kill()
+    assert (await line.control.sync(begun.id)).ended_at is None
+    await line.worker()
+    found = await ended(line, begun.id)
+    assert (found.read, found.told) == (40, 40)
+    events = (await line.registry.connection(connection)).counts["events"]
+    assert events == 80, "each order once at first, and once again"
