@@ -8,7 +8,9 @@ READY := .venv/.ready
 ARGS ?=
 # What Python runs before pytest; .ci/run measures coverage here.
 COVERAGE ?=
-PYTEST := $(BIN)/python $(COVERAGE) -m pytest -n 2 --dist loadfile
+# Twice as many as cores that are meant: most tests wait for other processes.
+PROCESSES ?= 4
+PYTEST := $(BIN)/python $(COVERAGE) -m pytest -n $(PROCESSES) --dist loadgroup
 export PYTHON
 
 # An environment that was moved, or whose Python is gone, is made anew.

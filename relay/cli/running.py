@@ -44,12 +44,17 @@ def _settings(data: Path | None) -> Settings:
 def run(work: Coroutine[Any, Any, Answer]) -> Answer:
     """Run to the end. SIGINT and SIGTERM cancel it, which raises KeyboardInterrupt here."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_interruptible(work))
+        try:
+            return runner.run(_interruptible(work))
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None
 
 
 async def _interruptible(work: Coroutine[Any, Any, Answer]) -> Answer:
-    # SIGINT is the runner's own.
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, signal.raise_signal, signal.SIGINT)
+    # SIGINT is the runner's own, and no way for this one: a script's `relay ... &` ignores it.
+    task = asyncio.current_task()
+    assert task
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     return await work
 
 

@@ -1,10 +1,6 @@
-import asyncio
 import io
 import os
-import sys
-from pathlib import Path
 
-import orjson
 import pytest
 from rich.console import Console
 
@@ -17,7 +13,6 @@ from bench.plan import QUICK, Plan, parsed
 from bench.scenarios import SCENARIOS, chosen
 from bench.stand import Ends
 
-ROOT = Path(__file__).parents[2]
 NAMES = tuple(each.name for each in SCENARIOS)
 
 
@@ -153,27 +148,3 @@ def test_a_long_series_of_samples_is_thinned_to_its_first_and_last_and_some_betw
 
     assert len(rows) == report.SHOWN_SAMPLES
     assert (rows[0][1], rows[-1][1]) == ("0", "99")
-
-
-@pytest.mark.slow
-async def test_a_quick_run_measures_what_is_asked_for_and_leaves_a_report(tmp_path):
-    only = ("line", "latency", "deliver-1-tls", "deliver-100-2", "hanging", "drain")
-    small = ("--deliveries", "80", "--events", "40", "--seconds", "0.5", "--drain", "200", "--out", str(tmp_path))
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bench", "--quick", *small, "--only", *only),
-        cwd=ROOT,
-        env={**os.environ, "COLUMNS": "180"},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    said = (await process.communicate())[0].decode()
-
-    assert process.returncode == 0, said
-    [path] = tmp_path.iterdir()
-    document = orjson.loads(path.read_bytes())
-    assert {each["name"] for each in document["measured"]} == {
-        *("publish.1", "admit.1", "whole.1", "latency", "deliver-1-tls", "deliver-100-2"),
-        *("none-hanging", "hanging", "drain"),
-    }
-    assert named(document, "drain")["samples"][-1]["delivered"] == 200
-    assert "of bare" in said

@@ -228,8 +228,8 @@ run(main())
 """
 
 
-def started(code, **kwargs):
-    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kwargs)
+def started(code):
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -272,6 +272,15 @@ def test_a_command_that_is_interrupted_says_so_by_its_exit_code(number):
     with started(INTERRUPTED) as process:
         assert process.stdout.readline() == b"ready\n"
         process.send_signal(number)
+        _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (130, b"relay: interrupted\n")
+
+
+def test_a_command_that_a_script_started_in_the_background_ends_when_it_is_asked_to():
+    in_the_background = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+    with started(in_the_background + INTERRUPTED) as process:
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=30)
     assert (process.returncode, err) == (130, b"relay: interrupted\n")
 
