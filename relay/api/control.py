@@ -5,12 +5,20 @@ from collections.abc import Callable
 from fastapi import APIRouter, FastAPI
 
 from relay.api.core import Core
+from relay.api.deliveries import deliveries_router, explain_router, replays_router
+from relay.api.endpoints import endpoints_router
 from relay.api.operators import audit_router, me_router, operators_router
+from relay.api.orders import orders_router
 
 ROUTERS: tuple[Callable[[Core], APIRouter], ...] = (
     me_router,
     operators_router,
     audit_router,
+    endpoints_router,
+    orders_router,
+    deliveries_router,
+    replays_router,
+    explain_router,
 )
 
 
