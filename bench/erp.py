@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from relay.domain.capabilities import Capabilities
 from relay.domain.connections import Cursor
 from relay.domain.orders import Item, Line, Named, PaymentTerms, PurchaseOrder, Status, Vendor
-from relay.ports import ConnectorKind, Pace, Page
+from relay.ports import ConnectorKind, Mappings, Pace, Page, Sample
 
 PAGE = 200
 NAME = "memory"
@@ -59,6 +59,9 @@ class Memory:
     async def read(self, remote_id: str) -> PurchaseOrder | None:
         raise AssertionError(f"{remote_id} never vanishes")
 
+    async def sample(self, most: int) -> Sample:
+        raise AssertionError(f"nobody looks at {most} orders")
+
     def capabilities(self) -> Capabilities:
         return Capabilities(connector=NAME, fields=())
 
@@ -66,7 +69,7 @@ class Memory:
 def kind(connector: Memory) -> ConnectorKind:
     """The registry's line for a connector that is there already."""
 
-    def build(_settings: Any, _credentials: Any, _client: httpx.AsyncClient) -> Memory:
+    def build(_settings: Any, _credentials: Any, _client: httpx.AsyncClient, _mappings: Mappings) -> Memory:
         return connector
 
     return ConnectorKind(NAME, "Memory", Nothing, Nothing, Pace(1000, 1000, 4), build)

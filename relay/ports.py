@@ -1,19 +1,20 @@
 """The borders between rooms: what a connector is, and what the stages ask of store, Kafka and sender."""
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import BaseModel
 
 from relay.domain.admission import Admitted
-from relay.domain.capabilities import Capabilities
+from relay.domain.capabilities import Capabilities, SourceField
 from relay.domain.connections import Connection, Cursor, Lease, Polled
 from relay.domain.deliveries import Answer, Attempt, Delivery, DeliveryId
 from relay.domain.endpoints import Endpoint
 from relay.domain.events import Snapshot
 from relay.domain.health import Verdict
+from relay.domain.mapping import MappingOverrides, Overridable, Revisions
 from relay.domain.messages import Message, Published
 from relay.domain.orders import PurchaseOrder
 from relay.domain.replays import Criteria, Match
@@ -39,6 +40,10 @@ class Rejected:
     raw: bytes
 
 
+def _none_under(_: MappingOverrides) -> Mapping[str, PurchaseOrder]:
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """Some whole orders, oldest change first, and where to resume once they are stored."""
@@ -47,6 +52,28 @@ class Page:
     cursor: Cursor
     rejected: tuple[Rejected, ...] = ()
     warnings: tuple[str, ...] = ()
+    under: Callable[[MappingOverrides], Mapping[str, PurchaseOrder]] = _none_under
+    """The same records by remote id, mapped with one of `Mappings.beside`; those that cannot be are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mappings:
+    """The overrides that a connector maps with, and others that its pages may be asked for as well."""
+
+    current: MappingOverrides = field(default_factory=MappingOverrides)
+    beside: tuple[MappingOverrides, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Some records as the ERP has them now: mapped, and what of them no rule reads.
+
+    `missing` are columns of the current overrides that the ERP does not have, or keeps back from this user.
+    """
+
+    page: Page
+    unmapped: tuple[SourceField, ...] = ()
+    missing: tuple[str, ...] = ()
 
 
 class Connector(Protocol):
@@ -85,6 +112,10 @@ class Connector(Protocol):
         """One order as it is now; None when the ERP says that it is gone."""
         ...
 
+    async def sample(self, most: int) -> Sample:
+        """Up to `most` orders with everything that their records hold, the latest ones where the ERP can tell."""
+        ...
+
     def capabilities(self) -> Capabilities:
         """Per field: where it comes from, its type, whether this system gives it or takes it."""
         ...
@@ -110,9 +141,13 @@ class ConnectorKind:
     settings: type[BaseModel]
     credentials: type[BaseModel]
     pace: Pace
-    build: "Callable[[Any, Any, httpx.AsyncClient], Connector]"
-    """(settings, credentials, client) -> connector. The client is the polite one: its transport paces, retries reads
-    and maps errors; the connector adds its own `auth`, base URL and headers per request."""
+    build: "Callable[[Any, Any, httpx.AsyncClient, Mappings], Connector]"
+    """(settings, credentials, client, mappings) -> connector. The client is the polite one: its transport paces,
+    retries reads and maps errors; the connector adds its own `auth`, base URL and headers per request."""
+    overridable: Overridable = field(default_factory=dict)
+    """The parts of a mapping that people may override, and how the names in them look."""
+    revisions: Revisions = field(default_factory=Revisions)
+    """The versions of its own rules; a new one makes relay read all orders again."""
 
 
 @dataclass(frozen=True, slots=True)

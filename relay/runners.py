@@ -35,6 +35,7 @@ from relay.ports import (
     ConnectorKind,
     Deliveries,
     Dice,
+    Mappings,
     Orders,
     Outbox,
     Publishing,
@@ -95,7 +96,7 @@ def connector_of(kind: ConnectorKind, connection: Connection, secret: bytes, cli
     except ValidationError as error:
         fields = ", ".join(sorted({".".join(map(str, each["loc"])) for each in error.errors()}))
         raise UserError(f"connection {connection.name!r} must be added anew: {fields} cannot be used") from None
-    return kind.build(settings, credentials, client)
+    return kind.build(settings, credentials, client, Mappings(connection.mapping.overrides))
 
 
 @dataclass(frozen=True, slots=True)

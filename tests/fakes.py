@@ -36,13 +36,10 @@ class VirtualTime(asyncio.SelectorEventLoop):
 
     def __init__(self):
         self.now, self.steps, self.troubles = 0.0, 0, []
-        self.creep = 0.0
-        """Seconds that pass with every look at the clock, as they do on a real one."""
         super().__init__(_Jumping(self))
         self.set_exception_handler(lambda _, context: self.troubles.append(context))
 
     def time(self):
-        self.now += self.creep
         return self.now
 
 

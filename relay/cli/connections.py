@@ -20,6 +20,14 @@ syncs.add_to(app)
 CredentialsFile = Annotated[
     Path | None, typer.Option(help="JSON or name=value lines; - is standard input. Without it they are asked for.")
 ]
+Mapped = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        help="Part of the mapping: units.CX=BX, fields.C7_XPRIOR=text; see docs/mapping.md.",
+        metavar="PART.NAME=VALUE",
+    ),
+]
 Check = Annotated[bool, typer.Option(help="Read a page of orders before storing anything.")]
 
 
@@ -35,6 +43,7 @@ def add(  # noqa: PLR0913 - one per option
         list[str] | None,
         typer.Option("--set", help="A setting: see `relay connectors show CONNECTOR`.", metavar="NAME=VALUE"),
     ] = None,
+    mapping: Mapped = None,
     credentials_file: CredentialsFile = None,
     poll_every: Annotated[
         timedelta, typer.Option(parser=span, help="How often to look for changes.", metavar="SPAN", show_default="60s")
@@ -48,12 +57,15 @@ def add(  # noqa: PLR0913 - one per option
     Credentials are asked for or read from a file, and stored sealed.
     """
     from relay.cli.given import credentials_of, settings_of
+    from relay.cli.mapped import mapping_of
     from relay.connectors import CONNECTORS
-    from relay.control import connector_form, connector_named, settings_given
+    from relay.control import connector_form, connector_named, mapping_given, settings_given
 
     connector = connector_named(CONNECTORS, kind)
     given = settings_of(connector.settings, settings or [])
     settings_given(connector, given)  # before somebody types a password for nothing
+    overrides = mapping_of(mapping or [])
+    mapping_given(connector, overrides)
     credentials = credentials_of(connector_form(connector).credentials, credentials_file)
     if check and not as_json:
         note(f"asking {connector.title} for orders ...")
@@ -65,6 +77,7 @@ def add(  # noqa: PLR0913 - one per option
             name=name or kind,
             settings=given,
             credentials=credentials,
+            mapping=overrides,
             poll_every=poll_every,
             check=check,
         ),

@@ -2,7 +2,7 @@
 
 from relay.control.explain import ConnectionTold, DeliveryTold, EventTold, Explanation, SnapshotTold
 from relay.control.forms import ConnectorForm, FormField, connector_form, form_fields
-from relay.control.given import connector_named, settings_given
+from relay.control.given import connector_named, mapping_given, settings_given
 from relay.control.operations import Control
 from relay.control.replay import Asked, EventSeen, ReplayFound, Replaying, ReplayView
 from relay.control.sync import SyncView
@@ -52,5 +52,6 @@ __all__ = [
     "connector_form",
     "connector_named",
     "form_fields",
+    "mapping_given",
     "settings_given",
 ]

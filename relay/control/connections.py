@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -15,6 +16,7 @@ from relay.control.views import ConnectionAdded, ConnectionView
 from relay.domain.capabilities import Capabilities
 from relay.domain.connections import Connection, ConnectionId, ConnectionState, CustomerId
 from relay.domain.errors import AlreadyThere, NotFound
+from relay.domain.mapping import MappingVersion
 from relay.vault.vault import Place, Purpose
 
 POLL_EVERY = timedelta(seconds=60)
@@ -33,6 +35,7 @@ class ConnectionOperations(AtHand):
         name: str,
         settings: Mapping[str, Any],
         credentials: Mapping[str, Any],
+        mapping: Mapping[str, Any] = MappingProxyType({}),
         poll_every: timedelta = POLL_EVERY,
         reconcile_every: timedelta = RECONCILE_EVERY,
         check: bool = True,
@@ -40,7 +43,7 @@ class ConnectionOperations(AtHand):
         """Add a connection, with its customer when that is new. `check` reads a page of orders before storing anything.
 
         Raises:
-            UserError: a name, setting or credential cannot be used; each is named.
+            UserError: a name, setting, credential or part of the mapping cannot be used; each is named.
             AlreadyThere: the customer has a connection of that name.
             KeyTrouble: there is no master key.
             Transient, Permanent: what the ERP said to the first look, with what to do.
@@ -50,10 +53,11 @@ class ConnectionOperations(AtHand):
         given.name_given("connection", name)
         checked_settings = given.settings_given(connector, settings)
         checked_credentials = given.credentials_given(connector, credentials)
+        overrides = given.mapping_given(connector, mapping)
         given.span_given("poll_every", poll_every, given.SHORTEST_POLL, given.LONGEST_POLL)
         vault = self.vault()
         await self._not_there(customer, name)
-        look = await first_look(connector, checked_settings, checked_credentials) if check else None
+        look = await first_look(connector, checked_settings, checked_credentials, overrides) if check else None
         connection_id = ConnectionId(f"con_{secrets.token_hex(12)}")
         new = Connection(
             id=connection_id,
@@ -61,6 +65,7 @@ class ConnectionOperations(AtHand):
             name=name,
             connector=kind,
             settings=checked_settings.model_dump(mode="json", exclude_unset=True),
+            mapping=MappingVersion(1 if overrides.told() else 0, overrides),
             poll_every=poll_every,
             reconcile_every=reconcile_every,
             sealed=await self._sealed(
@@ -100,7 +105,7 @@ class ConnectionOperations(AtHand):
         checked = given.credentials_given(connector, credentials)
         settings = given.settings_given(connector, subject.settings)
         vault = self.vault()
-        look = await first_look(connector, settings, checked) if check else None
+        look = await first_look(connector, settings, checked, subject.mapping.overrides) if check else None
         place = Place(subject.customer_id, subject.id, Purpose.CREDENTIALS)
         sealed = await self._sealed(vault, place, orjson.dumps(dict(credentials)))
         await self.registry.set_credentials(subject.id, sealed)
@@ -121,7 +126,7 @@ class ConnectionOperations(AtHand):
         # Stored by an earlier version, perhaps: what this one does not take is named, and no value with it.
         settings = given.settings_given(connector, subject.settings)
         credentials = given.credentials_given(connector, orjson.loads(secret))
-        async with unconnected(connector, settings, credentials) as built:
+        async with unconnected(connector, settings, credentials, subject.mapping.overrides) as built:
             return built.capabilities()
 
     async def _not_there(self, customer: str, name: str) -> None:

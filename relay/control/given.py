@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from relay.domain.errors import UserError
 from relay.domain.events import EVENT_PREFIX, EVENT_TYPES
 from relay.domain.filters import parse
+from relay.domain.mapping import MappingOverrides, honoured
 from relay.ports import ConnectorKind
 
 SHORTEST_DEADLINE, LONGEST_DEADLINE = timedelta(seconds=1), timedelta(minutes=5)
@@ -48,6 +49,15 @@ def settings_given(kind: ConnectorKind, given: Mapping[str, Any]) -> BaseModel:
         if isinstance(value, str) and _USER_INFO.match(value):
             raise UserError(f"settings of {kind.name}: {name} holds a user or password before the @: remove it")
     return settings
+
+
+def mapping_given(kind: ConnectorKind, given: Mapping[str, Any]) -> MappingOverrides:
+    """What a connection maps otherwise than its connector. Raises UserError naming all that cannot be used."""
+    try:
+        overrides = MappingOverrides.model_validate(given)
+    except ValidationError as error:
+        raise UserError(told(f"mapping of {kind.name}", MappingOverrides, error)) from None
+    return honoured(kind.overridable, overrides)
 
 
 def credentials_given(kind: ConnectorKind, given: Mapping[str, Any]) -> BaseModel:

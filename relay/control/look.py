@@ -8,7 +8,8 @@ from pydantic import BaseModel
 
 from relay.control.views import FirstLook, RejectedView
 from relay.domain.errors import CredentialsRefused, Permanent, Throttled, Transient, UnexpectedReply, Unsupported
-from relay.ports import Connector, ConnectorKind, Page
+from relay.domain.mapping import MappingOverrides
+from relay.ports import Connector, ConnectorKind, Mappings, Page
 from relay.wire.erp import polite_client
 
 MOST_REJECTED = 20
@@ -24,14 +25,16 @@ _ADVICE: tuple[tuple[type[Exception], str], ...] = (
 )
 
 
-async def first_look(kind: ConnectorKind, settings: BaseModel, credentials: BaseModel) -> FirstLook:
+async def first_look(
+    kind: ConnectorKind, settings: BaseModel, credentials: BaseModel, mapping: MappingOverrides
+) -> FirstLook:
     """Read the first page of orders.
 
     Raises the connector's errors, with what to do: CredentialsRefused, UnexpectedReply, Unsupported, Unavailable,
     Throttled.
     """
     async with polite_client(kind.pace) as client, _advised():
-        page = await _first_page(kind.build(settings, credentials, client))
+        page = await _first_page(kind.build(settings, credentials, client, Mappings(mapping)))
     if page is None:
         return FirstLook()
     return FirstLook(
@@ -43,10 +46,12 @@ async def first_look(kind: ConnectorKind, settings: BaseModel, credentials: Base
 
 
 @asynccontextmanager
-async def unconnected(kind: ConnectorKind, settings: BaseModel, credentials: BaseModel) -> AsyncIterator[Connector]:
+async def unconnected(
+    kind: ConnectorKind, settings: BaseModel, credentials: BaseModel, mapping: MappingOverrides
+) -> AsyncIterator[Connector]:
     """A connector that is asked nothing of the ERP, for its field mapping."""
     async with httpx.AsyncClient() as client:
-        yield kind.build(settings, credentials, client)
+        yield kind.build(settings, credentials, client, Mappings(mapping))
 
 
 async def _first_page(connector: Connector) -> Page | None:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from relay.domain.connections import Connection, ConnectionState
 from relay.domain.ed25519_keys import public_key
 from relay.domain.endpoints import Endpoint, EndpointOptions, EndpointState
+from relay.domain.mapping import MappingOverrides
 from relay.domain.rotation import LiveSecret, Signing
 from relay.ports import Rejected
 from relay.store.named import Sighting
@@ -33,6 +34,8 @@ class ConnectionView(View):
     connector: str
     state: ConnectionState
     settings: dict[str, Any]
+    mapping: MappingOverrides
+    mapping_version: int
     poll_every: timedelta
     reconcile_every: timedelta
     synced: bool
@@ -54,6 +57,8 @@ class ConnectionView(View):
             connector=subject.connector,
             state=subject.state,
             settings=subject.settings,
+            mapping=subject.mapping.overrides,
+            mapping_version=subject.mapping.number,
             poll_every=subject.poll_every,
             reconcile_every=subject.reconcile_every,
             synced=subject.synced,

@@ -9,14 +9,16 @@ from pydantic import BaseModel, SecretStr
 
 from relay.docs.markdown import code, rows
 from relay.domain.capabilities import Capabilities, FieldCapability
-from relay.ports import ConnectorKind
+from relay.domain.mapping import MappingOverrides
+from relay.ports import ConnectorKind, Mappings
 
 LINES = "lines[]."
-COLUMNS = ("field", "source", "how it is read", "type")
+COLUMNS = ("field", "source", "how it is read", "type", "the ERP takes it")
+PARTS = ("part", "names", "what for")
 
 
 def mapping_part(kind: ConnectorKind) -> str:
-    """Tables of the order's and the lines' fields, and the fields that this system cannot give."""
+    """Tables of the order's and the lines' fields, what this system cannot give, and what a connection may override."""
     fields = asyncio.run(_capabilities(kind)).fields
     known = [each for each in fields if each.readable and each.source]
     lacking = ", ".join(code(each.path) for each in fields if not each.readable)
@@ -26,18 +28,32 @@ def mapping_part(kind: ConnectorKind) -> str:
     )
     parts = [f"{title}\n\n{rows(COLUMNS, _lines(some))}\n" for title, some in tables]
     parts.append(f'{kind.title} cannot give these, so null there means "not supported" and not "empty": {lacking}.\n')
+    parts.append(f"A connection's [mapping](../mapping.md) may hold:\n\n{rows(PARTS, _parts(kind))}\n")
     return "".join(parts)
 
 
-def _lines(fields: Iterable[FieldCapability]) -> Iterable[tuple[str, str, str, str]]:
+def _lines(fields: Iterable[FieldCapability]) -> Iterable[tuple[str, str, str, str, str]]:
     for each in fields:
         length = f", at most {each.max_length}" if each.max_length else ""
-        yield code(each.path), each.source or "", each.rule, f"{each.type}{length}"
+        yield code(each.path), each.source or "", each.rule, f"{each.type}{length}", written(each)
+
+
+def written(each: FieldCapability) -> str:
+    """What the ERP takes of a field, in words; empty: nothing."""
+    until = f"until {each.updatable_until}" if each.updatable else ""
+    new = "needed in a new order" if each.required else "in a new order" if each.creatable else ""
+    return ", ".join(part for part in (new, until) if part)
+
+
+def _parts(kind: ConnectorKind) -> Iterable[tuple[str, str, str]]:
+    for part, names in kind.overridable.items():
+        yield code(part), names.words, MappingOverrides.model_fields[part].description or ""
 
 
 async def _capabilities(kind: ConnectorKind) -> Capabilities:
     async with httpx.AsyncClient() as client:
-        return kind.build(_placeholder(kind.settings), _placeholder(kind.credentials), client).capabilities()
+        given = _placeholder(kind.settings), _placeholder(kind.credentials)
+        return kind.build(*given, client, Mappings()).capabilities()
 
 
 def _placeholder(model: type[BaseModel]) -> Any:

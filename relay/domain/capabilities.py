@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from relay.domain.orders import Value
+from relay.domain.orders import Status, Value
 
 
 class FieldCapability(Value):
@@ -16,8 +16,19 @@ class FieldCapability(Value):
     decimals: int | None = None
     readable: bool = True
     creatable: bool = False
+    required: bool = False
+    """A new order cannot be without it."""
     updatable: bool = False
-    updatable_until: str | None = None
+    updatable_until: Status | None = None
+    """The last status in which the system still takes a new value."""
+
+
+class SourceField(Value):
+    """A field of the ERP's own records that no rule reads, with some values as they were met, shortened."""
+
+    source: str
+    per_line: bool
+    samples: tuple[str, ...] = ()
 
 
 class Capabilities(Value):

@@ -5,6 +5,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, NewType
 
+from relay.domain.mapping import MappingVersion
+
 CustomerId = NewType("CustomerId", str)
 ConnectionId = NewType("ConnectionId", str)
 Cursor = NewType("Cursor", str)
@@ -48,6 +50,7 @@ class Connection:
     name: str
     connector: str
     settings: dict[str, Any]
+    mapping: MappingVersion = field(default_factory=MappingVersion)
     state: ConnectionState = ConnectionState.ACTIVE
     poll_every: timedelta = timedelta(seconds=60)
     reconcile_every: timedelta = timedelta(hours=1)

@@ -129,11 +129,6 @@ class Flow:
         """The breaker's."""
         return self._state
 
-    @property
-    def not_before(self) -> float:
-        """When the next attempt may start at the earliest: while the breaker is open, that is the next probe."""
-        return self._not_before
-
     def room(self, now: float) -> int:
         """How many attempts may start now."""
         if now < self._not_before:

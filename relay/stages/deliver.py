@@ -62,7 +62,6 @@ class Deliver:
     _disabled: str = field(default="", init=False)
     _recording: bool = field(default=False, init=False)
     _looked_at: float = field(default=0.0, init=False)
-    _asked_at: float = field(default=float("-inf"), init=False)
     _flow: Flow = field(init=False)
     _health: Health = field(init=False)
 
@@ -128,15 +127,13 @@ class Deliver:
         if self._next_due is not None and self._next_due <= self.clock():
             # Forgotten here: while there is no room to ask again, a time in the past would leave no rest.
             self._more, self._next_due = True, None
-        # By time, and not by a rest that nothing ended: the bell of a busy endpoint never rests.
-        self._more = self._more or self._now() - self._asked_at >= SAFETY_NET.total_seconds()
         # As large as the receiver is fast: a slow one need not hold what it cannot take.
         window = min(self._window, 2 * AHEAD * self._flow.limit)
         room, space = window - self._lanes.held, self._lanes.bytes_room()
         if not self._more or room < window // 2 or (not space and self._lanes.held):
             return
         async with self._turn:
-            self._more, self._asked_at = False, self._now()
+            self._more = False
             held = self._lanes.ids
             if self.endpoint.options.ordering is Ordering.LATEST_ONLY:
                 await self.store.supersede(self.lease, held)
@@ -209,9 +206,7 @@ class Deliver:
             retry_after=attempt.answer.retry_after,
         )
         if (after := self._flow.state) is not before and BreakerState.CLOSED in {before, after}:
-            probe_in = max(0.0, self._flow.not_before - self._now())
-            probe_at = None if after is BreakerState.CLOSED else self.clock() + timedelta(seconds=probe_in)
-            log.info("breaker.turned", endpoint=self.endpoint.id, state=after, probe_at=probe_at)
+            log.info("breaker.turned", endpoint=self.endpoint.id, state=after)
 
     def _judged(self, delivery: Delivery, answer: Answer, started_at: datetime, seconds: float) -> Attempt:
         number, outcome, due_at = delivery.attempts + 1, classify(answer), None

@@ -5,8 +5,13 @@ from relay.store.leases import connection_of
 from relay.store.named import LIST, Named, Sighting
 
 ADD_CONNECTION = """
-    INSERT INTO connections (id, customer_id, name, connector, settings, sealed, poll_every, reconcile_every)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+    WITH added AS (
+        INSERT INTO connections (id, customer_id, name, connector, settings, sealed, poll_every, reconcile_every,
+                                 mapping, mapping_version)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+    )
+    INSERT INTO mapping_versions (connection_id, number, overrides, announce, made_by)
+    SELECT $1, $10, $9, 'mapping_changed', $11 WHERE $10 > 0
 """
 SET_CONNECTION = """
     UPDATE connections SET state = $2, problem = NULL, notices = '{}', failures = 0, due_at = now(),
@@ -29,13 +34,13 @@ CONNECTION_COUNTS = """
 class KeptConnections(Named):
     """The connections of all customers."""
 
-    async def add_connection(self, new: Connection) -> None:
+    async def add_connection(self, new: Connection, by: str = "local") -> None:
         """Store a connection; workers are woken. Raises AlreadyThere when the customer has one of that name."""
         await self._add(
             f"{new.customer_id} already has a connection {new.name!r}: choose another --name",
             ADD_CONNECTION,
             *(new.id, new.customer_id, new.name, new.connector, new.settings, new.sealed),
-            *(new.poll_every, new.reconcile_every),
+            *(new.poll_every, new.reconcile_every, new.mapping.overrides.told(), new.mapping.number, by),
         )
 
     async def connection(self, name: str) -> Sighting:

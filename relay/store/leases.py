@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from relay.domain.connections import Connection, ConnectionId, ConnectionState, Cursor, CustomerId, Lease
 from relay.domain.endpoints import Endpoint, EndpointId, EndpointOptions, EndpointState, Health
+from relay.domain.mapping import Announce, MappingOverrides, MappingVersion
 from relay.domain.verification import proof
 from relay.ports import Claimed, Renewed
 from relay.store.database import Database
@@ -108,6 +109,7 @@ def connection_of(row: Any) -> Connection:
         name=row["name"],
         connector=row["connector"],
         settings=row["settings"],
+        mapping=mapping_of(row),
         state=ConnectionState(row["state"]),
         poll_every=row["poll_every"],
         reconcile_every=row["reconcile_every"],
@@ -117,6 +119,14 @@ def connection_of(row: Any) -> Connection:
         reconcile_due_at=row["reconcile_due_at"],
         synced=row["synced_at"] is not None,
         sealed=row["sealed"],
+    )
+
+
+def mapping_of(row: Any) -> MappingVersion:
+    """The mapping of a row of `connections`; names that this version of relay does not know are left out."""
+    known = {part: names for part, names in row["mapping"].items() if part in MappingOverrides.model_fields}
+    return MappingVersion(
+        row["mapping_version"], MappingOverrides.model_validate(known), Announce(row["mapping_announce"])
     )
 
 

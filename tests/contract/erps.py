@@ -13,6 +13,7 @@ from relay.demo.protheus import NewLine
 from relay.demo.protheus_http import QUERY_PATH, Options, SimulatedProtheus
 from relay.demo.protheus_login import TOKEN_PATH
 from relay.demo.rough_http import Request
+from relay.domain.mapping import MappingOverrides
 from tests.contract.harness import CANARY, Harness, Replay
 
 RECORDINGS = Path(__file__).parent / "recordings"
@@ -61,9 +62,15 @@ PROTHEUS_HARNESS = Harness(
     settings={
         "url": "http://erp.example/rest",
         "tenant": "T1,D MG 01",
-        "custom_fields": ["C7_XPRIOR"],
-        "line_custom_fields": ["C7_XPESO"],
     },
+    mapping=MappingOverrides(
+        currencies={"1": "ARS"},
+        units={"UN": "EA"},
+        statuses={"B": "on_hold"},
+        fields=["C7_XPRIOR"],
+        line_fields={"C7_XPESO": "number"},
+        decimals={"C7_PRECO": 4},
+    ),
     username="relay",
     open=protheus,
     ids=frozenset(f"D MG 01|{number:06d}" for number in range(1, 10)),
@@ -90,6 +97,13 @@ def _method(request: httpx.Request) -> str:
 TRYTON_HARNESS = Harness(
     kind=TRYTON,
     settings={"url": "http://erp.example", "database": "erp"},
+    mapping=MappingOverrides(
+        currencies={"BRL": "XTS"},
+        units={"u": "EA"},
+        statuses={"draft": "on_hold"},
+        fields={"invoice_method": "code", "description": "omit"},
+        line_fields={"unit.digits": "number"},
+    ),
     username="relay",
     open=tryton,
     ids=frozenset(str(number) for number in range(1, 9)),

@@ -15,7 +15,8 @@ from typing import Any
 
 import httpx
 
-from relay.ports import Connector, ConnectorKind, Pace
+from relay.domain.mapping import MappingOverrides
+from relay.ports import Connector, ConnectorKind, Mappings, Pace
 from relay.wire.erp import PoliteTransport
 
 CANARY = "canary-7f3a9c-password"
@@ -30,6 +31,8 @@ class Harness:
 
     kind: ConnectorKind
     settings: Mapping[str, Any]
+    mapping: MappingOverrides
+    """What the connection maps otherwise than its connector does; every test of the suite runs with it."""
     username: str
     open: Callable[[], AbstractAsyncContextManager[httpx.AsyncBaseTransport]]
     """The ERP, filled with the orders of `ids`; the same at every opening."""
@@ -46,10 +49,13 @@ class Harness:
     nothing: Answer = field(default=lambda _: httpx.Response(404))
     """The answer to a question that spoilt records led to and nobody recorded."""
 
-    def connect(self, transport: httpx.AsyncBaseTransport, **settings: Any) -> Connector:
+    def connect(
+        self, transport: httpx.AsyncBaseTransport, mappings: Mappings | None = None, **settings: Any
+    ) -> Connector:
         """A new connector with the canary as its password."""
         client = httpx.AsyncClient(transport=PoliteTransport(transport, QUICK, sleep=no_sleep))
-        return self.kind.build(self.made_settings(**settings), self.credentials(), client)
+        mappings = mappings or Mappings(self.mapping)
+        return self.kind.build(self.made_settings(**settings), self.credentials(), client, mappings)
 
     def made_settings(self, **settings: Any) -> Any:
         return self.kind.settings(**{**self.settings, **settings})
@@ -183,7 +189,11 @@ def latest(pages: list[Any]) -> dict[str, Any]:
 PAGE_SIZES = (2, 3, 100)
 
 
-async def all_questions(connect: Callable[..., Connector], ids: frozenset[str]) -> None:
+SAMPLED = 4
+"""Orders in a sample."""
+
+
+async def all_questions(connect: Callable[..., Connector], harness: Harness) -> None:
     """Everything the suite asks of a healthy ERP: run once against a real one, this is its recording."""
     for page_size in PAGE_SIZES:
         pages = await pages_of(connect(page_size=page_size))
@@ -195,8 +205,19 @@ async def all_questions(connect: Callable[..., Connector], ids: frozenset[str]) 
     for _ in range(3):
         if pages := await pages_of(connector, cursor):
             cursor = pages[-1].cursor
-    for remote_id in [*sorted(ids), UNKNOWN_ID]:
+    for remote_id in [*sorted(harness.ids), UNKNOWN_ID]:
         await connector.read(remote_id)
+    for mappings in differently(harness.mapping):
+        connector = connect(mappings)
+        await pages_of(connector)
+        await connector.sample(SAMPLED)
+    await connect().sample(SAMPLED)
+
+
+def differently(own: MappingOverrides) -> tuple[Mappings, ...]:
+    """The connector's own mapping alone, and each of the two beside the other."""
+    usual = MappingOverrides()
+    return Mappings(usual), Mappings(usual, (own,)), Mappings(own, (usual,))
 
 
 UNKNOWN_ID = "999999"

@@ -13,6 +13,7 @@ import httpx
 from relay.connectors.tryton import TrytonCredentials, TrytonSettings
 from relay.connectors.tryton.connector import TRYTON
 from relay.demo.tryton import Tryton, tryton
+from relay.ports import Mappings
 from relay.wire.erp import PoliteTransport
 from tests.contract.erps import RECORDINGS, TRYTON_HARNESS
 from tests.contract.harness import QUICK, Recording, all_questions
@@ -56,12 +57,12 @@ async def main() -> None:
             recording = Recording(httpx.AsyncHTTPTransport(), clean)
             credentials = TrytonCredentials(username=erp.username, password=erp.password)
 
-            def connect(**settings: object) -> object:
+            def connect(mappings: Mappings | None = None, **settings: object) -> object:
                 made = TrytonSettings(**{"url": erp.url, "database": erp.database, **settings})
                 client = httpx.AsyncClient(transport=PoliteTransport(recording, QUICK))
-                return TRYTON.build(made, credentials, client)
+                return TRYTON.build(made, credentials, client, mappings or Mappings(TRYTON_HARNESS.mapping))
 
-            await all_questions(connect, TRYTON_HARNESS.ids)
+            await all_questions(connect, TRYTON_HARNESS)
             async with httpx.AsyncClient(transport=recording) as client:  # asked when a login is answered 404
                 await client.post(f"{erp.url}/rpc/", json={"id": 0, "method": "common.db.list", "params": []})
             recording.write(RECORDINGS / "tryton.json")

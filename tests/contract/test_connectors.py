@@ -10,15 +10,18 @@ import pytest
 
 from relay.domain.errors import CredentialsRefused, RelayError, Throttled, Unavailable, UnexpectedReply, Unsupported
 from relay.domain.orders import PurchaseOrder, content_hash
+from relay.ports import Mappings
 from tests.contract.erps import HARNESSES
 from tests.contract.harness import (
     CANARY,
     PAGE_SIZES,
+    SAMPLED,
     UNKNOWN_ID,
     Failing,
     Remembering,
     Replay,
     Watching,
+    differently,
     ids_of,
     latest,
     pages_of,
@@ -166,6 +169,68 @@ def _paths(value, path=""):
             yield from _paths(part, f"{path}[]")
     elif value is not None:
         yield path
+
+
+@pytest.mark.parametrize("mapped", [True, False], ids=["own mapping", "none"])
+async def test_every_capability_says_how_it_may_be_written_without_contradiction(harness, mapped):
+    async with opened(harness) as erp:
+        connector = harness.connect(erp, None if mapped else Mappings())
+        for field in connector.capabilities().fields:
+            assert field.creatable or not field.required, field.path
+            assert field.updatable == (field.updatable_until is not None), field.path
+            assert not (field.creatable or field.updatable) or field.source, field.path
+
+
+# a mapping of one's own
+
+
+async def test_the_mapping_decides_currencies_units_statuses_and_extra_fields(harness):
+    own = harness.mapping
+    async with opened(harness) as erp:
+        usual = latest(await pages_of(harness.connect(erp, Mappings())))
+        mapped = latest(await pages_of(harness.connect(erp)))
+    assert mapped.keys() == usual.keys()
+    lines = [line for order in mapped.values() for line in order.lines]
+    assert {order.currency for order in mapped.values()} == set(own.currencies.values())
+    assert set(own.units.values()) <= {line.unit for line in lines}
+    assert set(own.statuses.values()) <= {order.status for order in mapped.values()}
+    assert not set(own.statuses.values()) & {order.status for order in usual.values()}
+    fields = {name for name, kind in own.fields.items() if kind != "omit"}
+    for order in mapped.values():
+        assert fields <= order.custom_fields.keys()
+        assert not {name for name, kind in own.fields.items() if kind == "omit"} & order.custom_fields.keys()
+    assert all(own.line_fields.keys() <= line.custom_fields.keys() for line in lines)
+
+
+async def test_a_page_tells_what_another_mapping_makes_of_the_same_records(harness):
+    async with opened(harness) as erp:
+        for mappings in differently(harness.mapping):
+            pages = await pages_of(harness.connect(erp, mappings))
+            for other in mappings.beside:
+                alone = latest(await pages_of(harness.connect(erp, Mappings(other))))
+                beside = {key: order for page in pages for key, order in page.under(other).items()}
+                assert hashes(beside) == hashes(alone)
+
+
+async def test_a_sample_is_small_whole_and_shows_only_fields_that_no_rule_reads(harness):
+    async with opened(harness) as erp:
+        known = latest(await pages_of(harness.connect(erp)))
+        connector = harness.connect(erp)
+        sample = await connector.sample(SAMPLED)
+        assert 0 < len(sample.page.orders) <= SAMPLED
+        for order in sample.page.orders:
+            assert content_hash(order.tree()) == content_hash(known[order.remote_id].tree())
+        assert sample.missing == ()
+        assert sample.unmapped
+        read = {
+            (part, field.path.startswith("lines[]."))
+            for field in connector.capabilities().fields
+            for part in (field.source or "").split(", ")
+        }
+        assert not read & {(field.source, field.per_line) for field in sample.unmapped}
+        for field in sample.unmapped:
+            assert len(field.samples) <= 3
+            assert all(0 < len(text) <= 40 for text in field.samples)
 
 
 # junk

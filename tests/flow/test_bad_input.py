@@ -178,7 +178,7 @@ async def test_an_unmapped_currency_is_kept_raw_and_noticed(line, erp):
         polls = len(erp.queries())
         await eventually(lambda: len(erp.queries()) > polls + 10, "quiet polls")
         seen = await line.control.connection(connection)
-        assert seen.notices == ("currency index 7 is not mapped: add it to the setting currencies",)
+        assert seen.notices == ("currency index 7 is not mapped: add it to currencies in the mapping",)
 
 
 @pytest.mark.slow

@@ -25,7 +25,8 @@ INSERT INTO workers (id) VALUES ('w');
 INSERT INTO customers (id, wrapped_key) VALUES ('acme', 'k');
 INSERT INTO connections (id, customer_id, name, connector, settings, sealed, poll_every, reconcile_every, cursor,
                          synced_at)
-    VALUES ('con_1', 'acme', 'erp', 'protheus', '{"url": "x"}', 's', '1 min', '1 h', 'c', now());
+    VALUES ('con_1', 'acme', 'erp', 'protheus', '{"url": "x", "currencies": {"2": "USD"}}', 's', '1 min', '1 h', 'c',
+            now());
 INSERT INTO snapshots SELECT 'con_1', 'p' || n, '{}', 'h', 3, false, 0, now(), now() FROM generate_series(1, 3) AS n;
 INSERT INTO admitted SELECT 'con_1', 'p' || n, 3 FROM generate_series(1, 3) AS n;
 INSERT INTO outbox (event_id, stream, state, customer_id, connection_id, remote_id, sequence, type, occurred_at, body)
@@ -75,6 +76,14 @@ async def test_nothing_is_lost_and_each_endpoints_deliveries_are_numbered_as_the
     last = await upgraded.sql("SELECT last FROM endpoint_numbers ORDER BY endpoint_id")
     assert [row["last"] for row in last] == [9, 0, 9]
     assert not await upgraded.stranded()
+
+
+async def test_settings_that_were_a_mapping_are_its_first_version(upgraded):
+    (seen,) = await upgraded.registry.connections()
+    assert seen.subject.settings == {"url": "x"}
+    assert (seen.subject.mapping.number, seen.subject.mapping.overrides.currencies) == (1, {"2": "USD"})
+    (row,) = await upgraded.sql("SELECT number, overrides, made_by FROM mapping_versions")
+    assert dict(row) == {"number": 1, "overrides": {"currencies": {"2": "USD"}}, "made_by": "upgrade"}
 
 
 async def test_endpoints_are_as_they_were_with_the_default_options(upgraded):

@@ -12,7 +12,9 @@ import pytest
 from relay.connectors.tryton import TRYTON, TrytonCredentials, TrytonSettings
 from relay.demo.tryton import Buyer, ErpSaidNo
 from relay.domain.errors import CredentialsRefused, Throttled, Unsupported
+from relay.domain.mapping import MappingOverrides
 from relay.domain.orders import InvoiceStatus, LineStatus, OrderType, ReceiptStatus, Status
+from relay.ports import Mappings
 from relay.wire.erp import PoliteTransport
 
 pytestmark = [pytest.mark.slow, pytest.mark.tryton, pytest.mark.timeout(300)]
@@ -50,7 +52,7 @@ class Poller:
 
 
 @asynccontextmanager
-async def polling(erp, *, password=None, username=None, **settings):
+async def polling(erp, *, password=None, username=None, mapping=None, **settings):
     requests = []
 
     async def note(request):
@@ -60,7 +62,8 @@ async def polling(erp, *, password=None, username=None, **settings):
     async with httpx.AsyncClient(transport=transport, event_hooks={"request": [note]}) as client:
         chosen = TrytonSettings(**{"url": erp.url, "database": erp.database, **settings})
         credentials = TrytonCredentials(username=username or erp.username, password=password or erp.password)
-        yield Poller(TRYTON.build(chosen, credentials, client), requests)
+        mappings = Mappings(MappingOverrides(**(mapping or {})))
+        yield Poller(TRYTON.build(chosen, credentials, client, mappings), requests)
 
 
 @pytest.fixture
@@ -203,12 +206,13 @@ async def test_a_return_is_a_return(tryton_erp, poller):
 
 async def test_custom_fields_are_passed_through_and_unknown_ones_reported(tryton_erp):
     await tryton_erp.buyer.create_order(TWO_LINES)
-    names = ("invoice_method", "quotation_expire", "party.lang.code", "x_custo")
-    async with polling(tryton_erp, custom_fields=names, line_custom_fields=(), keep_raw=True) as poller:
+    names = dict.fromkeys(("invoice_method", "quotation_expire", "party.lang.code", "x_custo"), "auto")
+    omitted = {"reference": "omit", "description": "omit"}
+    async with polling(tryton_erp, mapping={"fields": names | omitted}, keep_raw=True) as poller:
         (page,) = [page async for page in poller.connector.changed_since(None)]
     (order,) = page.orders
     assert order.custom_fields == {"invoice_method": "order", "quotation_expire": None, "party.lang.code": None}
-    assert page.warnings == ("the custom field 'x_custo' is not in Tryton, or hidden from this user",)
+    assert page.warnings == ("Tryton has no field x_custo, or hides it",)
     assert order.raw["currency."]["code"] == "BRL"
 
 

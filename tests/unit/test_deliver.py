@@ -7,7 +7,6 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from structlog.testing import capture_logs
 
 from relay.domain.deliveries import Answer, Outcome, Wish
 from relay.domain.endpoints import EndpointOptions, EndpointState, Health, Ordering, Payload
@@ -375,70 +374,6 @@ def test_a_ring_finds_new_deliveries_at_once_and_a_lost_one_is_caught_by_the_saf
             stage.stop()
 
     run(work())
-
-
-def test_a_lost_wake_up_is_made_up_for_however_busy_the_endpoint_is():
-    """A long lane rings the bell with every record, and each record brings the lane's next."""
-
-    async def work():
-        world, hook = World(), Hook()
-        for _ in range(900):
-            world.put("end_1", "busy")
-        stage = deliver(world, hook)
-        async with running(stage.run()):
-            await until(lambda: len(hook.sent) > 10)
-            unheard = world.put("end_1", "quiet")
-            await until(lambda: unheard in hook.sent, SAFETY_NET.total_seconds() + 1)
-            assert len(world.waiting()) > 100
-            stage.stop()
-
-    run(work())
-
-
-def test_a_token_that_comes_between_two_looks_at_the_flow_is_not_waited_for_in_vain():
-    """A bell just before the token wakes the stage: too early to send, and by the time that it rests there is room."""
-
-    async def work(early):
-        loop = asyncio.get_running_loop()
-        loop.creep = 0.002
-        world, sent = World(), []
-        for lane in range(2):
-            world.put("end_1", str(lane))
-        hook = Hook(lambda *_: sent.append(loop.time()), takes=0.01)
-        stage = of(world, hook, options=EndpointOptions(per_second=1))
-        async with running(stage.run()):
-            await until(lambda: sent)
-            loop.call_at(sent[0] + 1 - early, stage.ring)
-            await until(lambda: not world.waiting(), DAYS)
-            stage.stop()
-        return sent[1] - sent[0]
-
-    waits = [run(work(milliseconds / 1000)) for milliseconds in range(100)]
-    assert max(waits) < 1.5
-
-
-def test_a_breaker_that_opens_tells_when_it_probes_next():
-    async def work():
-        world, hook = World(), Hook(answers(after=BUSY))
-        for lane in range(20):
-            world.put("end_1", str(lane))
-        stage = of(world, hook, options=PATIENT)
-        async with running(stage.run()):
-            await until(turns, 60)
-            asked = len(hook.sent)
-            await until(lambda: len(hook.sent) > asked, 60)
-            assert abs((clock() - turns()[0][1]).total_seconds()) < 0.5
-            hook.answer = answers()
-            await until(lambda: turns()[1:], 600)
-            stage.stop()
-        assert [state for state, _ in turns()] == ["open", "closed"]
-        assert turns()[1][1] is None
-
-    def turns():
-        return [(each["state"], each["probe_at"]) for each in said if each["event"] == "breaker.turned"]
-
-    with capture_logs() as said:
-        run(work())
 
 
 def test_a_ring_while_the_heads_are_read_is_not_lost():

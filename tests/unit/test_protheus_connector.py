@@ -16,8 +16,9 @@ from relay.connectors.protheus.legend import Standing, approval_status, line_sta
 from relay.demo.protheus import NewLine
 from relay.demo.protheus_http import Options, simulated_protheus
 from relay.domain.errors import CredentialsRefused, RecordRejected, Throttled, Unavailable, UnexpectedReply, Unsupported
+from relay.domain.mapping import MappingOverrides
 from relay.domain.orders import Status
-from relay.ports import Pace
+from relay.ports import Mappings, Pace
 from relay.wire.erp import polite_client
 
 MONDAY = dt.datetime(2026, 11, 2, 12, 0, tzinfo=dt.UTC)
@@ -39,19 +40,21 @@ class Clock:
 class World:
     """One simulated Protheus and one connector to it, by one clock."""
 
-    def __init__(self, erp, client, clock, settings):
+    def __init__(self, erp, client, clock, settings, mapping):
         self.erp = erp
         self.clock = clock
         self.client = client
         self.settings = settings
+        self.mapping = mapping
         self.connector = self.connect()
         self.cursor = None
         self.pages = []
 
-    def connect(self, password=None, **settings):
+    def connect(self, password=None, mapping=None, beside=(), **settings):
         given = ProtheusSettings(**({"url": self.erp.url, "tenant": self.erp.tenant} | self.settings | settings))
         credentials = ProtheusCredentials(username=self.erp.username, password=password or self.erp.password)
-        return ProtheusConnector(given, credentials, self.client, clock=self.clock)
+        overrides = MappingOverrides(**(self.mapping if mapping is None else mapping))
+        return ProtheusConnector(given, credentials, self.client, Mappings(overrides, beside), clock=self.clock)
 
     async def poll(self):
         """All pages since the last poll; answers the orders by id, the newest reading of each."""
@@ -74,11 +77,11 @@ class World:
 
 
 @asynccontextmanager
-async def world(habits=None, **settings):
+async def world(habits=None, mapping=None, **settings):
     clock = Clock()
     options = Options(clock=clock, **(habits or {}))
     async with simulated_protheus(options) as erp, polite_client(PACE) as client:
-        yield World(erp, client, clock, settings)
+        yield World(erp, client, clock, settings, mapping or {})
 
 
 def remote(order):
@@ -180,18 +183,18 @@ async def test_a_widened_column_loses_nothing_and_may_be_told_its_decimals():
     async with world() as at:
         key = remote(at.erp.create_order([NewLine("X", 3, 0.3333)]))
         assert str((await at.connector.read(key)).lines[0].unit_price) == "0.3333"
-        wide = at.connect(decimals={"C7_PRECO": 6})
+        wide = at.connect(mapping={"decimals": {"C7_PRECO": 6}})
         assert str((await wide.read(key)).lines[0].unit_price) == "0.333300"
 
 
 async def test_an_unmapped_currency_is_null_with_its_index_kept_and_a_warning():
-    async with world(currencies={1: "BRL", 4: "EUR"}) as at:
+    async with world(mapping={"currencies": {"4": "EUR"}}) as at:
         unknown = at.erp.create_order(TWO_LINES, currency=2)
         euro = at.erp.create_order(TWO_LINES, currency=4, columns={"C7_TXMOEDA": 6.1234})
         orders = await at.poll()
         assert (orders[remote(unknown)].currency, orders[remote(unknown)].currency_raw) == (None, "2")
         assert (orders[remote(euro)].currency, str(orders[remote(euro)].exchange_rate)) == ("EUR", "6.1234")
-        assert "currency index 2 is not mapped: add it to the setting currencies" in at.warnings
+        assert "currency index 2 is not mapped: add it to currencies in the mapping" in at.warnings
 
 
 async def test_an_amount_that_is_not_quantity_times_price_is_kept_and_told():
@@ -204,7 +207,8 @@ async def test_an_amount_that_is_not_quantity_times_price_is_kept_and_told():
 
 
 async def test_own_columns_pass_through_under_their_names():
-    async with world(custom_fields={"C7_XPRIOR": "auto", "C7_ZDTINT": "date"}, line_custom_fields=["C7_XPESO"]) as at:
+    own = {"fields": {"C7_XPRIOR": "auto", "C7_ZDTINT": "date"}, "line_fields": ["C7_XPESO"]}
+    async with world(mapping=own) as at:
         line = NewLine("X", 1, 1, columns={"C7_XPESO": 12.305})
         order = at.erp.create_order([line], columns={"C7_XPRIOR": "URGENTE", "C7_ZDTINT": dt.date(2026, 12, 1)})
         read = await at.connector.read(remote(order))
@@ -747,11 +751,22 @@ async def test_an_unknown_tenant_is_told_in_the_erps_words():
             await at.connect(tenant="T1,D MG 99").read("D MG 01|000001")
 
 
-async def test_a_column_that_is_not_there_is_named_and_can_be_left_out():
-    async with world(line_custom_fields=["C7_XNADA"]) as at:
-        with pytest.raises(Unavailable, match="Campo C7_XNADA não existe"):
-            await at.connector.read("D MG 01|000001")
-        assert await at.connect(absent_columns=["C7_XNADA"]).read("D MG 01|000001") is None
+async def test_a_column_that_is_named_as_absent_is_not_asked_for():
+    async with world(absent_columns=["C7_CONTA"]) as at:
+        at.erp.create_order(TWO_LINES)
+        (order,) = (await at.poll()).values()
+        assert "lines[].account" in order.field_presence
+        assert not [each for each in at.erp.queries() if "C7_CONTA" in str(each)]
+
+
+async def test_an_own_column_that_is_not_there_costs_no_order_and_is_told():
+    async with world(mapping={"fields": {"C7_XPRIOR": "text"}, "line_fields": ["C7_XNADA"]}) as at:
+        at.erp.create_order(TWO_LINES, columns={"C7_XPRIOR": "URGENTE"})
+        (order,) = (await at.poll()).values()
+        assert order.custom_fields == {"C7_XPRIOR": "URGENTE"}
+        assert order.lines[0].custom_fields == {}
+        assert "lines[].custom_fields.C7_XNADA" in order.field_presence
+        assert "SC7 has no column C7_XNADA, or this user may not see it" in at.warnings
 
 
 # settings and docs

@@ -68,7 +68,7 @@ def sealed(secret, subject="con_1", purpose=Purpose.CREDENTIALS):
 
 
 def connection_runner(world, erp, broker=None, *, secret=None, opener=None, **values):
-    def build(_settings, credentials, client):
+    def build(_settings, credentials, client, _mappings):
         assert isinstance(client, httpx.AsyncClient)
         erp.password = credentials.password.get_secret_value()
         return erp

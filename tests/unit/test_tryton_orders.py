@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from relay.connectors.kit.replies import parsed
 from relay.connectors.tryton.orders import OrderReader, Wishes, raw_of
 from relay.domain.errors import RecordRejected
+from relay.domain.mapping import MappingOverrides
 from relay.domain.orders import LineStatus, PurchaseOrder, ReceiptStatus, Status
 
 RECORDED = (Path(__file__).parents[1] / "fixtures" / "tryton_records" / "search_read.json").read_text()
@@ -38,7 +39,7 @@ def recorded():
 
 
 def read(record, **wishes):
-    chosen = Wishes(custom_fields=("reference",), line_custom_fields=("note",), **wishes)
+    chosen = Wishes(MappingOverrides(fields=["reference"], line_fields=["note"]), **wishes)
     return OrderReader(chosen, ()).order(record)
 
 
@@ -163,7 +164,8 @@ def test_an_unknown_unit_or_currency_is_null_kept_raw_and_reported_once():
     assert (order.currency, order.currency_raw) == (None, "R$")
     assert (order.lines[0].unit, order.lines[0].unit_raw) == (None, "cx")
     assert len(reader.warnings) == 2
-    assert OrderReader(Wishes(units={"cx": "BX"}), ()).order(record).lines[0].unit == "BX"
+    known = OrderReader(Wishes(MappingOverrides(units={"cx": "BX"}, currencies={"R$": "BRL"})), ()).order(record)
+    assert (known.lines[0].unit, known.currency) == ("BX", "BRL")
 
 
 def test_titles_and_subtotals_are_no_lines():

@@ -10,16 +10,18 @@ code does. A value that a rule cannot read raises RecordRejected naming the sour
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final, Literal, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from relay.domain.capabilities import Capabilities, FieldCapability
 from relay.domain.errors import RecordRejected
-from relay.domain.orders import Line, PurchaseOrder
+from relay.domain.orders import Line, PurchaseOrder, Status
 
 FieldType = Literal["text", "amount", "date", "datetime", "boolean", "code", "object"]
 LINES: Final = "lines[]."
+_NOTHING_TAKEN: Final[Mapping[str, "Writable"]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,18 @@ class Rule:
     source: str
     reader: Reader
     length: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Writable:
+    """What the system takes of one field: in a new order, whether a new order needs it, and until when it may change.
+
+    `until` is the last status in which a new value is taken; None: never once the order is there.
+    """
+
+    create: bool = True
+    required: bool = False
+    until: Status | None = None
 
 
 def derived(words: str, type: FieldType = "text") -> Reader:  # noqa: A002 - the capability's own name
@@ -78,23 +92,18 @@ def path_of(place: Sequence[str | int]) -> str:
     return path
 
 
-def capabilities(connector: str, rules: Sequence[Rule], *, hidden: frozenset[str] = frozenset()) -> Capabilities:
+def capabilities(
+    connector: str,
+    rules: Sequence[Rule],
+    *,
+    hidden: frozenset[str] = frozenset(),
+    writable: Mapping[str, Writable] = _NOTHING_TAKEN,
+) -> Capabilities:
     """What is known of every canonical field: the mapped ones, then those that this system cannot give.
 
-    `hidden` are source fields that the ERP keeps back from this user.
+    `hidden` are source fields that the ERP keeps back from this user; `writable` says by path what it takes.
     """
-    known = [
-        FieldCapability(
-            path=rule.path,
-            source=rule.source,
-            rule=rule.reader.name,
-            type=rule.reader.type,
-            max_length=rule.length,
-            decimals=rule.reader.decimals,
-            readable=rule.source not in hidden,
-        )
-        for rule in rules
-    ]
+    known = [_capability(rule, hidden, writable.get(rule.path, Writable(create=False))) for rule in rules]
     covered = {rule.path for rule in rules}
     missing = (
         *_uncovered(PurchaseOrder, covered, "", {"lines", *_RELAYS_OWN}),
@@ -102,6 +111,22 @@ def capabilities(connector: str, rules: Sequence[Rule], *, hidden: frozenset[str
     )
     return Capabilities(
         connector=connector, fields=(*known, *(FieldCapability(path=path, readable=False) for path in missing))
+    )
+
+
+def _capability(rule: Rule, hidden: frozenset[str], writable: Writable) -> FieldCapability:
+    return FieldCapability(
+        path=rule.path,
+        source=rule.source,
+        rule=rule.reader.name,
+        type=rule.reader.type,
+        max_length=rule.length,
+        decimals=rule.reader.decimals,
+        readable=rule.source not in hidden,
+        creatable=writable.create,
+        required=writable.required,
+        updatable=writable.until is not None,
+        updatable_until=writable.until,
     )
 
 

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from relay.connectors.protheus.codes import OVERRIDABLE
 from relay.connectors.protheus.connector import ProtheusConnector
 from relay.connectors.protheus.settings import ProtheusCredentials, ProtheusSettings
 from relay.ports import ConnectorKind, Pace
@@ -16,4 +17,5 @@ PROTHEUS: Final = ConnectorKind(
     # Each call holds one of the two to five licensed workers that a customer gives.
     pace=Pace(per_second=4, burst=4, at_once=2),
     build=ProtheusConnector,
+    overridable=OVERRIDABLE,
 )

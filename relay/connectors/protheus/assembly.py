@@ -8,6 +8,7 @@ A deleted row whose line lives again under the same number is left out; an order
 import datetime as dt
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -15,23 +16,26 @@ from relay.connectors.kit.mapping import built, mapped
 from relay.connectors.kit.readers import bare, date_of, fixed, text_of
 from relay.connectors.protheus import legend
 from relay.connectors.protheus import mapping as columns
+from relay.connectors.protheus.codes import Codes
 from relay.connectors.protheus.rows import Key, Row, is_deleted, one_per_line, raw_bytes, remote_id_of, stamp_of
 from relay.connectors.protheus.settings import ProtheusSettings
 from relay.domain.errors import RecordRejected
-from relay.domain.orders import OrderType, PurchaseOrder
+from relay.domain.mapping import MappingOverrides
+from relay.domain.orders import OrderType, PurchaseOrder, Status
 
 T = TypeVar("T")
 _CNPJ, _CPF = 14, 11
 
 
 class Assembler:
-    """Makes orders as one connection's settings say."""
+    """Makes orders as one connection's settings and mapping say."""
 
-    def __init__(self, settings: ProtheusSettings, absent: tuple[str, ...]) -> None:
+    def __init__(self, settings: ProtheusSettings, own: MappingOverrides, absent: tuple[str, ...]) -> None:
         self._settings = settings
+        self._codes = Codes(own)
         self._absent = absent
-        self._header = columns.header_rules(settings)
-        self._line = columns.line_rules(settings)
+        self._header = columns.header_rules(own)
+        self._line = columns.line_rules(own)
         rules = (*self._header, *self._line, *columns.MADE)
         self._sources = {rule.path: rule.source for rule in rules}
 
@@ -44,7 +48,7 @@ class Assembler:
             living = [row for row in rows if not is_deleted(row)] or rows
             fields = mapped(self._header, living[0], remote_id=remote_id)
             fields |= self._header_of(fields, living)
-            fields |= _status_of(standings)
+            fields |= _status_of(standings, self._codes.statuses)
             lines = [self._line_of(row, at, remote_id) for row, at in zip(rows, standings, strict=True)]
         except ValueError as error:
             column, _, why = str(error).partition(": ")
@@ -57,13 +61,21 @@ class Assembler:
             "raw": _json_safe(given) if self._settings.keep_raw else None,
         }
         order = built(fields, remote_id=remote_id, sources=self._sources)
-        return order, tuple(self._warnings(order))
+        return order, tuple(self._warnings(order, standings))
+
+    def orders(self, rows_of: Mapping[Key, Sequence[Row]]) -> dict[str, PurchaseOrder]:
+        """The orders of these rows by remote id; those that cannot be read are left out."""
+        found = {}
+        for key, rows in rows_of.items():
+            with suppress(RecordRejected):
+                found[remote_id_of(key)], _ = self.order(key, rows)
+        return found
 
     def _standing(self, row: Row) -> legend.Standing:
         return legend.Standing(
-            ordered=_number(row, "C7_QUANT", columns.places(self._settings, "C7_QUANT")),
-            received=_number(row, "C7_QUJE", columns.places(self._settings, "C7_QUJE")),
-            pre_received=_number(row, "C7_QTDACLA", columns.places(self._settings, "C7_QTDACLA")),
+            ordered=_number(row, "C7_QUANT", self._codes.places("C7_QUANT")),
+            received=_number(row, "C7_QUJE", self._codes.places("C7_QUJE")),
+            pre_received=_number(row, "C7_QTDACLA", self._codes.places("C7_QTDACLA")),
             residue=_text(row, "C7_RESIDUO") or "",
             closed=_text(row, "C7_ENCER") or "",
             approval=(_text(row, "C7_CONAPRO") or "") if "C7_CONAPRO" in row else None,
@@ -81,7 +93,7 @@ class Assembler:
             "vendor": _vendor(fields.get("vendor", {})),
             "payment_terms": _if_named(fields.get("payment_terms")),
             "ship_to": _if_named(fields.get("ship_to"), "location_code"),
-            "currency": self._settings.currencies.get(int(index)) if index else None,
+            "currency": self._codes.currency(index),
             "delivery_date": max((day for row in rows if (day := _date(row, "C7_DATPRF"))), default=None),
             "notes": "\n".join(notes) or None,
             "remote_updated_at": max(updated, default=None),
@@ -105,7 +117,7 @@ class Assembler:
         }
 
     def _sum(self, rows: Sequence[Row], name: str) -> Decimal | None:
-        amounts = [_fixed(row, name, columns.places(self._settings, name)) for row in rows]
+        amounts = [_fixed(row, name, self._codes.places(name)) for row in rows]
         known = [amount for amount in amounts if amount is not None]
         return sum(known, Decimal(0)) if known and len(known) == len(amounts) else None
 
@@ -117,22 +129,24 @@ class Assembler:
             "remote_id": line_id(row),
             "status": legend.line_status(standing),
             "item": item | {"description": item.get("description") or _text(row, "B1_DESC")},
-            "unit": self._settings.unit(fields.get("unit_raw") or ""),
+            "unit": self._codes.unit(fields.get("unit_raw")),
             "open_quantity": standing.open_quantity,
             "cancelled_quantity": standing.cancelled_quantity,
             "source_request": "|".join(part for part in request if part) or None,
             "remote_was_deleted": standing.deleted,
         }
 
-    def _warnings(self, order: PurchaseOrder) -> Iterable[str]:
+    def _warnings(self, order: PurchaseOrder, standings: Sequence[legend.Standing]) -> Iterable[str]:
         if order.currency_raw and not order.currency:
-            yield f"currency index {order.currency_raw} is not mapped: add it to the setting currencies"
+            yield f"currency index {order.currency_raw} is not mapped: add it to currencies in the mapping"
+        for code in sorted(legend.unmapped(standings, self._codes.statuses)):
+            yield f"approval code {code} is not mapped: add it to statuses in the mapping"
         for line in order.lines:
             if line.unit_raw and not line.unit:
-                yield f"unit {line.unit_raw} is not mapped: add it to the setting units"
+                yield f"unit {line.unit_raw} is not mapped: add it to units in the mapping"
             if line.quantity is None or line.unit_price is None or line.amount is None:
                 continue
-            unit_of_last_digit = Decimal(1).scaleb(-columns.places(self._settings, "C7_TOTAL"))
+            unit_of_last_digit = Decimal(1).scaleb(-self._codes.places("C7_TOTAL"))
             if abs(line.quantity * line.unit_price - line.amount) > unit_of_last_digit:
                 yield f"{order.remote_id} line {line.remote_id}: quantity times price is not the amount"
 
@@ -148,11 +162,11 @@ def _json_safe(rows: Sequence[Row]) -> Any:
     return json.loads(raw_bytes([dict(row) for row in rows]).replace(b"\\u0000", b""))
 
 
-def _status_of(rows: Sequence[legend.Standing]) -> dict[str, Any]:
+def _status_of(rows: Sequence[legend.Standing], statuses: Mapping[str, Status]) -> dict[str, Any]:
     return {
-        "status": legend.order_status(rows),
+        "status": legend.order_status(rows, statuses),
         "status_raw": legend.raw_status(rows),
-        "approval_status": legend.approval_status(rows),
+        "approval_status": legend.approval_status(rows, statuses),
         "receipt_status": legend.receipt_status(rows),
     }
 

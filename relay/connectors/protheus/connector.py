@@ -7,7 +7,7 @@ The first poll is a full pass in both cases, because rows older than the switch 
 """
 
 import datetime as dt
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -16,9 +16,20 @@ import httpx
 from relay.connectors.kit.mapping import capabilities
 from relay.connectors.protheus.assembly import Assembler
 from relay.connectors.protheus.cursor import Reached, reached
-from relay.connectors.protheus.mapping import BRANCH, DELETED, MADE, NUMBER, header_rules, line_rules, wanted_columns
+from relay.connectors.protheus.mapping import (
+    BRANCH,
+    DELETED,
+    ITEM,
+    MADE,
+    NUMBER,
+    WRITABLE,
+    header_rules,
+    line_rules,
+    wanted_columns,
+)
 from relay.connectors.protheus.names import Names
-from relay.connectors.protheus.query import GenericQuery
+from relay.connectors.protheus.own import OwnColumns, unread
+from relay.connectors.protheus.query import GenericQuery, quoted
 from relay.connectors.protheus.rows import Key, key_of, raw_bytes, remote_id_of
 from relay.connectors.protheus.settings import ProtheusCredentials, ProtheusSettings
 from relay.connectors.protheus.walk import (
@@ -38,14 +49,18 @@ from relay.connectors.protheus.walk import (
 from relay.domain.capabilities import Capabilities
 from relay.domain.connections import Cursor
 from relay.domain.errors import RecordRejected, Unavailable, UnexpectedReply, Unsupported
+from relay.domain.mapping import MappingOverrides
 from relay.domain.orders import PurchaseOrder
-from relay.ports import Page, Rejected
+from relay.ports import Mappings, Page, Rejected, Sample
 
 Seen = tuple[frozenset[str], int]
 """The stamps with which an order was read, and how often with just these."""
 
 READ_BACK: Final = 40
 """Orders named in one question."""
+LATELY: Final = dt.timedelta(days=30)
+"""How old the orders of a sample may be, while there are some."""
+_AS_IT_IS: Final = Mappings()
 CLOCK_MARGIN: Final = dt.timedelta(days=1)
 """How far the ERP's clock may be off: stamps count from this long before the first pass began."""
 
@@ -63,6 +78,7 @@ class ProtheusConnector:
         settings: ProtheusSettings,
         credentials: ProtheusCredentials,
         client: httpx.AsyncClient,
+        mappings: Mappings = _AS_IT_IS,
         *,
         clock: Callable[[], dt.datetime] = utc_now,
     ) -> None:
@@ -71,6 +87,8 @@ class ProtheusConnector:
         self._query = GenericQuery(settings, credentials, client)
         self._walk = Walk(self._query, settings)
         self._names = Names(self._query)
+        self._mapping = mappings.current
+        self._own = OwnColumns(self._walk, mappings, settings.absent_columns)
         self._with_deleted = DELETED not in settings.absent_columns
         self._stamped: bool | None = {"on": True, "off": False}.get(settings.stamps)
         self._hidden: frozenset[str] = frozenset()
@@ -121,19 +139,42 @@ class ProtheusConnector:
             return None
         async for batch in self._orders(only=like((branch, number))):
             if rows := batch.orders.get((branch, number)):
-                order, _ = self._assembler().order((branch, number), await self._names.beside(rows))
+                order, _ = self._assembler(self._mapping).order((branch, number), await self._names.beside(rows))
                 return order
         return None
 
+    async def sample(self, most: int) -> Sample:
+        """Orders issued lately, or else the first ones, with all columns of their rows; see `Connector.sample`."""
+        since = f"{self._clock() - LATELY:%Y%m%d}"
+        keys: list[Raw] = []
+        for only in (f"SC7.C7_EMISSAO >= {quoted(since)}", ""):
+            async for batch in self._walk.orders((BRANCH, NUMBER, ITEM), only=only, with_deleted=False):
+                keys += batch.raw
+                if len(keys) >= most:
+                    break
+            if keys:
+                break
+        found = keys[:most]
+        if not found:
+            await self._own.there()
+            return Sample(Page((), Cursor("")), missing=tuple(sorted(self._own.missing)))
+        batches = [batch async for batch in self._orders(only=one_of(found))]
+        rows = {key: own for batch in batches for key, own in batch.orders.items()}
+        page = await self._page(rows, Cursor(""))
+        asked = frozenset(wanted_columns(self._settings, stamps=True, own=await self._own.there()))
+        unmapped = await unread(self._walk, one_of(found), asked)
+        return Sample(page, unmapped, tuple(sorted(self._own.missing)))
+
     def capabilities(self) -> Capabilities:
         """The field mapping of this connection, with what the ERP keeps back from its user once that is known."""
-        rules = (*header_rules(self._settings), *line_rules(self._settings), *MADE)
-        unasked = frozenset(self._settings.absent_columns)
-        return capabilities("protheus", rules, hidden=self._hidden | self._names.hidden | unasked)
+        rules = (*header_rules(self._mapping), *line_rules(self._mapping), *MADE)
+        unasked = frozenset(self._settings.absent_columns) | self._own.missing
+        hidden = self._hidden | self._names.hidden | unasked
+        return capabilities("protheus", rules, hidden=hidden, writable=WRITABLE)
 
     async def _pass(self, after: Raw | None, since: dt.datetime | None) -> AsyncIterator[Page]:
         async for batch in self._orders(after=after):
-            yield await self._page(batch, Reached(after=batch.after, since=since).text())
+            yield await self._page(batch.orders, Reached(after=batch.after, since=since).text(), batch.strays)
 
     async def _window(self, after: Raw | None, since: dt.datetime | None, begin: dt.date) -> AsyncIterator[Page]:
         """Orders with a row that was issued or stamped since `begin`. Whole: a row that is older is read with them."""
@@ -181,39 +222,43 @@ class ProtheusConnector:
         """Pages of these orders, whole, oldest change first; none of them carries the cursor on."""
         for start in range(0, len(orders), READ_BACK):
             async for batch in self._orders(only=one_of(orders[start : start + READ_BACK])):
-                page = await self._page(batch, cursor)
+                page = await self._page(batch.orders, cursor, batch.strays)
                 yield replace(page, orders=tuple(sorted(page.orders, key=_changed_at)))
                 if since:
                     self._note(batch, since)
 
     async def _orders(self, *, after: Raw | None = None, only: str = "") -> AsyncIterator[Batch]:
-        fields = wanted_columns(self._settings, stamps=bool(self._stamped))
+        fields = wanted_columns(self._settings, stamps=bool(self._stamped), own=await self._own.there())
         async for batch in self._walk.orders(fields, after=after, only=only, with_deleted=self._with_deleted):
             self._hidden |= batch.hidden
             yield batch
 
-    async def _page(self, batch: Batch, cursor: Cursor) -> Page:
-        named = await self._names.beside(row for rows in batch.orders.values() for row in rows)
+    async def _page(self, orders: Mapping[Key, Sequence[Any]], cursor: Cursor, strays: Iterable[Any] = ()) -> Page:
+        named = await self._names.beside(row for rows in orders.values() for row in rows)
         rows_of: dict[Key, list[Mapping[str, Any]]] = {}
         for row in named:
             if key := key_of(row):
                 rows_of.setdefault(key, []).append(row)
-        assembler = self._assembler()
-        orders: list[PurchaseOrder] = []
-        rejected = [_stray(row) for row in batch.strays]
-        warnings: dict[str, None] = {}
+        assembler = self._assembler(self._mapping)
+        read: list[PurchaseOrder] = []
+        rejected = [_stray(row) for row in strays]
+        warnings: dict[str, None] = dict.fromkeys(self._own.warnings)
         for key, rows in rows_of.items():
             try:
                 order, told = assembler.order(key, rows)
             except RecordRejected as error:
-                rejected.append(Rejected(remote_id_of(key), error.field, str(error), raw_bytes(batch.orders[key])))
+                rejected.append(Rejected(remote_id_of(key), error.field, str(error), raw_bytes(orders[key])))
             else:
-                orders.append(order)
+                read.append(order)
                 warnings |= dict.fromkeys(told)
-        return Page(tuple(orders), cursor, tuple(rejected), tuple(warnings))
 
-    def _assembler(self) -> Assembler:
-        return Assembler(self._settings, self.capabilities().unreadable())
+        def under(mapping: MappingOverrides) -> dict[str, PurchaseOrder]:
+            return self._assembler(mapping).orders(rows_of)
+
+        return Page(tuple(read), cursor, tuple(rejected), tuple(warnings), under)
+
+    def _assembler(self, mapping: MappingOverrides) -> Assembler:
+        return Assembler(self._settings, mapping, self.capabilities().unreadable())
 
     async def _has_stamps(self) -> bool:
         """Whether to poll by stamp; asked again on every poll until the answer is yes."""

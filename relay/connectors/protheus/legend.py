@@ -3,7 +3,7 @@
 C7_RESIDUO filled -> eliminated;  C7_CONAPRO = 'B' -> blocked;  then by quantity: pending, partial, received
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
@@ -18,6 +18,26 @@ APPROVALS: Final = {
 }
 """Meaning of C7_CONAPRO; `R` exists in newer releases only."""
 
+STATUSES: Final[Mapping[str, Status]] = {
+    "": Status.APPROVED,
+    "L": Status.APPROVED,
+    "B": Status.PENDING_APPROVAL,
+    "R": Status.REJECTED,
+}
+"""Status of an open order by C7_CONAPRO, before anything was received."""
+
+_APPROVAL_BY_STATUS: Final = {
+    Status.APPROVED: ApprovalStatus.APPROVED,
+    Status.PENDING_APPROVAL: ApprovalStatus.PENDING,
+    Status.REJECTED: ApprovalStatus.REJECTED,
+}
+_STRICTEST: Final[tuple[Status, ...]] = (Status.OTHER, Status.REJECTED, Status.PENDING_APPROVAL, *Status)
+_STRICTEST_APPROVAL: Final = (
+    ApprovalStatus.REJECTED,
+    ApprovalStatus.PENDING,
+    ApprovalStatus.APPROVED,
+    ApprovalStatus.NOT_REQUIRED,
+)
 _ZERO: Final = Decimal(0)
 
 
@@ -71,7 +91,7 @@ def line_status(row: Standing) -> LineStatus:
     return LineStatus.PARTIALLY_RECEIVED if row.received else LineStatus.OPEN
 
 
-def order_status(rows: Sequence[Standing]) -> Status:
+def order_status(rows: Sequence[Standing], statuses: Mapping[str, Status] = STATUSES) -> Status:
     """The status of an order: of its living rows, or deleted when none lives."""
     living = [row for row in rows if not row.deleted]
     approvals = {row.approval or "" for row in living if not row.over}
@@ -79,21 +99,28 @@ def order_status(rows: Sequence[Standing]) -> Status:
         return Status.DELETED
     if all(row.over for row in living):
         return Status.RECEIVED if all(row.complete and not row.residue for row in living) else Status.CLOSED
-    if not approvals <= APPROVALS.keys():
-        return Status.OTHER
-    if "R" in approvals:
-        return Status.REJECTED
-    if "B" in approvals:
-        return Status.PENDING_APPROVAL
+    found = {statuses.get(approval, Status.OTHER) for approval in approvals} - {Status.APPROVED}
+    if found:
+        return next(status for status in _STRICTEST if status in found)
     return Status.PARTIALLY_RECEIVED if any(row.received for row in living) else Status.APPROVED
 
 
-def approval_status(rows: Sequence[Standing]) -> ApprovalStatus | None:
+def approval_status(rows: Sequence[Standing], statuses: Mapping[str, Status] = STATUSES) -> ApprovalStatus | None:
     """The strictest approval of the rows that count; None when it cannot be told."""
-    codes = {row.approval for row in _counting(rows)}
-    if not codes <= APPROVALS.keys():
+    found = {_approval(row.approval, statuses) for row in _counting(rows)}
+    return None if None in found else next(each for each in _STRICTEST_APPROVAL if each in found)
+
+
+def unmapped(rows: Sequence[Standing], statuses: Mapping[str, Status]) -> frozenset[str]:
+    """The approval codes of open rows that mean nothing here."""
+    return frozenset(row.approval or "" for row in rows if not row.deleted and not row.over) - statuses.keys()
+
+
+def _approval(code: str | None, statuses: Mapping[str, Status]) -> ApprovalStatus | None:
+    if code is None:
         return None
-    return next(APPROVALS[code] for code in ("R", "B", "L", "") if code in codes)
+    told = statuses.get(code)
+    return APPROVALS.get(code) if told == STATUSES.get(code) or told is None else _APPROVAL_BY_STATUS.get(told)
 
 
 def receipt_status(rows: Sequence[Standing]) -> ReceiptStatus | None:

@@ -5,17 +5,19 @@
 beside the row's own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
-from relay.connectors.kit.mapping import Reader, Rule, derived
-from relay.connectors.kit.readers import bare, code, date, money, number_of, plain, quantity, text, text_of
+from relay.connectors.kit.mapping import LINES, Reader, Rule, Writable, derived
+from relay.connectors.kit.own_columns import own_rules
+from relay.connectors.kit.readers import bare, code, date, money, number_of, plain, quantity, text
+from relay.connectors.protheus.codes import Codes
 from relay.connectors.protheus.settings import ProtheusSettings
+from relay.domain.mapping import MappingOverrides
+from relay.domain.orders import Status
 
 FREIGHT: Final = {"C": "CIF", "F": "FOB", "T": "THIRD_PARTY", "S": "NONE"}
-DECIMALS: Final[Mapping[str, int]] = {"C7_TXMOEDA": 4}
-"""Standard decimals where they are not 2."""
 
 BRANCH: Final = "C7_FILIAL"
 NUMBER: Final = "C7_NUM"
@@ -63,8 +65,21 @@ MADE: Final[tuple[Rule, ...]] = (
 )
 
 
-def header_rules(settings: ProtheusSettings) -> tuple[Rule, ...]:
+WRITABLE: Final[Mapping[str, Writable]] = {
+    **dict.fromkeys(
+        ("order_date", "vendor.code", "vendor.site_code", "payment_terms.code", "ship_to.location_code"),
+        Writable(required=True),
+    ),
+    **dict.fromkeys(("currency_raw", "exchange_rate", "notes"), Writable()),
+    "lines[].item.code": Writable(required=True),
+    **dict.fromkeys(("lines[].quantity", "lines[].unit_price"), Writable(required=True, until=Status.APPROVED)),
+}
+"""What MATA120 takes, as far as it is known: a change is refused once something of the order was received."""
+
+
+def header_rules(own: MappingOverrides) -> tuple[Rule, ...]:
     """Header fields read from one column each."""
+    places = Codes(own).places
     return (
         Rule("number", NUMBER, text(), 6),
         Rule("branch.remote_id", BRANCH, text(), 12),
@@ -74,80 +89,52 @@ def header_rules(settings: ProtheusSettings) -> tuple[Rule, ...]:
         Rule("vendor.tax_id", "A2_CGC", text(), 14),
         Rule("buyer", "C7_COMPRA", text(), 3),
         Rule("currency_raw", "C7_MOEDA", _index()),
-        Rule("exchange_rate", "C7_TXMOEDA", _rate(places(settings, "C7_TXMOEDA"))),
+        Rule("exchange_rate", "C7_TXMOEDA", _rate(places("C7_TXMOEDA"))),
         Rule("order_date", "C7_EMISSAO", date()),
         Rule("payment_terms.remote_id", "C7_COND", text(), 3),
         Rule("payment_terms.code", "C7_COND", text(), 3),
         Rule("payment_terms.description", "E4_DESCRI", text(), 15),
         Rule("freight_type", "C7_TPFRETE", code(FREIGHT), 1),
         Rule("ship_to.location_code", "C7_FILENT", text(), 12),
-        *_custom(settings.custom_fields, ""),
+        *own_rules(own.fields),
     )
 
 
-def line_rules(settings: ProtheusSettings) -> tuple[Rule, ...]:
+def line_rules(own: MappingOverrides) -> tuple[Rule, ...]:
     """Line fields read from one column each."""
+    places = Codes(own).places
     return (
         Rule("lines[].line_number", ITEM, text(), 4),
         Rule("lines[].item.remote_id", "C7_PRODUTO", text(), 15),
         Rule("lines[].item.code", "C7_PRODUTO", text(), 15),
         Rule("lines[].item.description", "C7_DESCRI", text(), 30),
-        Rule("lines[].quantity", "C7_QUANT", quantity(places(settings, "C7_QUANT"))),
+        Rule("lines[].quantity", "C7_QUANT", quantity(places("C7_QUANT"))),
         Rule("lines[].unit_raw", "C7_UM", text(), 2),
-        Rule("lines[].unit_price", "C7_PRECO", money(places(settings, "C7_PRECO"))),
-        Rule("lines[].discount", "C7_VLDESC", money(places(settings, "C7_VLDESC"))),
-        Rule("lines[].tax", "C7_VALIPI", money(places(settings, "C7_VALIPI"))),
-        Rule("lines[].amount", "C7_TOTAL", money(places(settings, "C7_TOTAL"))),
+        Rule("lines[].unit_price", "C7_PRECO", money(places("C7_PRECO"))),
+        Rule("lines[].discount", "C7_VLDESC", money(places("C7_VLDESC"))),
+        Rule("lines[].tax", "C7_VALIPI", money(places("C7_VALIPI"))),
+        Rule("lines[].amount", "C7_TOTAL", money(places("C7_TOTAL"))),
         Rule("lines[].required_date", "C7_DATPRF", date()),
         Rule("lines[].warehouse", "C7_LOCAL", text(), 2),
         Rule("lines[].cost_center", "C7_CC", text(), 9),
         Rule("lines[].account", "C7_CONTA", text(), 20),
-        Rule("lines[].received_quantity", "C7_QUJE", quantity(places(settings, "C7_QUJE"))),
-        *_custom(settings.line_custom_fields, "lines[]."),
+        Rule("lines[].received_quantity", "C7_QUJE", quantity(places("C7_QUJE"))),
+        *own_rules(own.line_fields, LINES),
     )
 
 
-def places(settings: ProtheusSettings, column: str) -> int:
-    """Decimals of a column here."""
-    return settings.decimals.get(column, DECIMALS.get(column, 2))
-
-
-def wanted_columns(settings: ProtheusSettings, *, stamps: bool) -> tuple[str, ...]:
-    """The columns of SC7 to ask for, each once, in a settled order."""
-    rules = (*header_rules(settings), *line_rules(settings), *MADE)
+def wanted_columns(settings: ProtheusSettings, *, stamps: bool, own: Iterable[str] = ()) -> tuple[str, ...]:
+    """The columns of SC7 to ask for, each once, in a settled order; `own` are those that mappings name."""
+    usual = MappingOverrides()
+    rules = (*header_rules(usual), *line_rules(usual), *MADE)
     named = (part for rule in rules for part in rule.source.split(", ") if part.startswith("C7_"))
-    own = (DELETED, ROW_ID, *((STAMP,) if stamps else ()))
+    system = (DELETED, ROW_ID, *((STAMP,) if stamps else ()))
     extra = ("C7_SEQUEN", "C7_QTDACLA")
     return tuple(
         name
-        for name in dict.fromkeys((BRANCH, NUMBER, ITEM, *extra, *named, *own))
+        for name in dict.fromkeys((BRANCH, NUMBER, ITEM, *extra, *named, *own, *system))
         if name not in settings.absent_columns
     )
-
-
-def _custom(columns: Mapping[str, str], prefix: str) -> tuple[Rule, ...]:
-    return tuple(
-        Rule(f"{prefix}custom_fields.{name}", name, _custom_date() if kind == "date" else _custom_auto())
-        for name, kind in columns.items()
-    )
-
-
-def _custom_auto() -> Reader:
-    return Reader("custom field: text trimmed, numbers as decimal text", "text", _any_custom)
-
-
-def _custom_date() -> Reader:
-    reader = date()
-    return Reader(
-        "custom field: date as ISO text", "date", lambda value: (day := reader.read(value)) and day.isoformat()
-    )
-
-
-def _any_custom(value: Any) -> str | bool | None:
-    if isinstance(value, (int, Decimal)) and not isinstance(value, bool):
-        # No dictionary says how many decimals an own column has: eight are kept, float noise is beyond them.
-        return format(bare(value, 8) or Decimal(0), "f")
-    return value if isinstance(value, bool) else text_of(value)
 
 
 def _index() -> Reader:

@@ -66,10 +66,13 @@ class GenericQuery:
         size: int,
         with_deleted: bool = False,
     ) -> Answer:
-        """The first `size` rows of a table, in this order; raises the errors of the tree."""
+        """The first `size` rows of a table, in this order, with all columns when no fields are named.
+
+        Raises the errors of the tree.
+        """
         params = {
             "tables": table,
-            "fields": ",".join(fields),
+            **({"fields": ",".join(fields)} if fields else {}),
             "where": where,
             "order": ",".join(order),
             "FilialFilter": self._every_branch,

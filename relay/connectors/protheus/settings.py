@@ -1,55 +1,25 @@
-"""What a person says about one Protheus: where it is, how it is read, what its own columns and codes mean."""
+"""What a person says about one Protheus: where it is and how it is read; what its codes mean is its mapping."""
 
 import datetime as dt
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
     AnyHttpUrl,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
     StringConstraints,
 )
 
-UNITS: Final[Mapping[str, str]] = {
-    "UN": "C62",
-    "PC": "H87",
-    "KG": "KGM",
-    "GR": "GRM",
-    "TN": "TNE",
-    "TL": "TNE",
-    "MT": "MTR",
-    "M": "MTR",
-    "M2": "MTK",
-    "M3": "MTQ",
-    "LT": "LTR",
-    "L": "LTR",
-    "ML": "MLT",
-    "HR": "HUR",
-    "DZ": "DZN",
-    "PR": "PR",
-}
-"""Usual Protheus units as UN/ECE Recommendation 20 codes. Boxes and the like are the customer's own: map them."""
-
 Column = Annotated[str, StringConstraints(to_upper=True, pattern=r"^(C7_[A-Z0-9_]{1,12}|[A-Z]_[A-Z_]{4,12}_)$")]
-CustomKind = Literal["auto", "date"]
 
 
 def _without_login(url: AnyHttpUrl) -> AnyHttpUrl:
     if url.username or url.password or url.query or url.fragment:
         raise ValueError("give the address up to its base path only; user and password are credentials")
     return url
-
-
-def _all_auto(value: Any) -> Any:
-    """A list of column names is short for {name: "auto"}."""
-    return (
-        dict.fromkeys(value, "auto") if isinstance(value, Iterable) and not isinstance(value, (str, Mapping)) else value
-    )
 
 
 def _no_blank_after_comma(tenant: str) -> str:
@@ -59,7 +29,6 @@ def _no_blank_after_comma(tenant: str) -> str:
     return tenant
 
 
-CustomColumns = Annotated[dict[Column, CustomKind], BeforeValidator(_all_auto)]
 BaseUrl = Annotated[AnyHttpUrl, AfterValidator(_without_login)]
 Tenant = Annotated[str, StringConstraints(min_length=2, max_length=40), AfterValidator(_no_blank_after_comma)]
 
@@ -92,19 +61,6 @@ class ProtheusSettings(BaseModel):
         description="How a time is written in `where`; for Oracle TO_TIMESTAMP('{}','YYYY-MM-DD\"T\"HH24:MI:SS.FF3').",
     )
     page_size: int = Field(default=200, ge=2, le=5000, description="Rows per call.")
-    currencies: dict[int, Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]] = Field(
-        default={1: "BRL"}, description="ISO 4217 code of each currency index (MV_MOEDA1, MV_MOEDA2, ...)."
-    )
-    units: dict[str, str] = Field(
-        default_factory=dict, description="UN/ECE Rec 20 code by C7_UM, added to the usual ones."
-    )
-    decimals: dict[Column, Annotated[int, Field(ge=0, le=12)]] = Field(
-        default_factory=dict, description="Decimals of columns that this customer has widened: C7_PRECO = 4."
-    )
-    custom_fields: CustomColumns = Field(
-        default_factory=dict, description="Own columns that say the same on every line of an order: C7_XPRIOR."
-    )
-    line_custom_fields: CustomColumns = Field(default_factory=dict, description="Own columns of each line: C7_XPESO.")
     absent_columns: frozenset[Column] = Field(
         default=frozenset(), description="Columns that this installation does not have and must not be asked for."
     )
@@ -119,10 +75,6 @@ class ProtheusSettings(BaseModel):
     def branch(self) -> str:
         """The branch part of the tenant; blanks inside it matter."""
         return self.tenant.partition(",")[2]
-
-    def unit(self, raw: str) -> str | None:
-        """The Rec 20 code of a unit, or None: not mapped."""
-        return self.units.get(raw) or UNITS.get(raw)
 
 
 class ProtheusCredentials(BaseModel):

@@ -36,6 +36,7 @@ class Batch:
     strays: tuple[Any, ...]
     after: Raw
     hidden: frozenset[str]
+    raw: tuple[Raw, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,8 @@ class Walk:
             last = groups[-1][0]
             if last == after:
                 raise UnexpectedReply("SC7 gives the same orders again: the ERP ignores `where`")
-            yield Batch({trimmed(raw): rows for raw, rows in groups}, tuple(strays), last, answer.hidden)
+            keys = tuple(raw for raw, _ in groups)
+            yield Batch({trimmed(raw): rows for raw, rows in groups}, tuple(strays), last, answer.hidden, keys)
             if not answer.more:
                 return
             after = last
@@ -118,9 +120,13 @@ class Walk:
         answer = await self._rows((BRANCH, NUMBER, STAMP), f"SC7.{STAMP} > {self._time(FIRST_STAMP)}", (), size=1)
         return bool(answer.rows) and STAMP not in answer.hidden
 
-    async def answers(self) -> None:
-        """Ask the simplest question there is; raises what is wrong with this ERP, if something is."""
-        await self._rows((BRANCH, NUMBER), "", BY_ORDER, size=1)
+    async def answers(self, columns: Sequence[str] = ()) -> frozenset[str]:
+        """Ask the simplest question there is, for these columns too: the ones among them kept back from this user.
+
+        Raises what is wrong with this ERP, if something is; or with the columns, when it has one of them not.
+        """
+        answer = await self._rows((BRANCH, NUMBER, *columns), "", BY_ORDER, size=1)
+        return answer.hidden & set(columns)
 
     async def _rest(self, fields: Sequence[str], raw: Raw, rows: list[Any], *, with_deleted: bool) -> list[Any]:
         """All rows of an order larger than a page, line by line; the last line of each page is read again."""

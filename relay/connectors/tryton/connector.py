@@ -17,21 +17,22 @@ from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, field_val
 from relay.connectors.kit.mapping import capabilities
 from relay.connectors.tryton.derive import Record
 from relay.connectors.tryton.orders import OrderReader, Wishes, raw_of
+from relay.connectors.tryton.own import Own, there, unread
 from relay.connectors.tryton.rpc import ErpSaidNo, Rpc, SessionAuth
-from relay.connectors.tryton.rules import RULES
+from relay.connectors.tryton.rules import OVERRIDABLE, RULES, WRITABLE
 from relay.connectors.tryton.schema import Schema, schema_of
-from relay.connectors.tryton.watch import Mark, count, ids_after, listed, look, newest
+from relay.connectors.tryton.watch import Mark, count, ids_after, ids_before, listed, look, newest
 from relay.domain.capabilities import Capabilities
 from relay.domain.connections import Cursor
 from relay.domain.errors import RecordRejected
+from relay.domain.mapping import MappingOverrides
 from relay.domain.orders import PurchaseOrder
-from relay.ports import ConnectorKind, Pace, Page, Rejected
+from relay.ports import ConnectorKind, Mappings, Pace, Page, Rejected, Sample
 
 NAME: Final = "tryton"
+_AS_IT_IS: Final = Mappings()
 IDS_PER_CALL: Final = 1000
 """How many bare ids are asked for at once."""
-
-FieldName = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)*$", max_length=200)]
 
 
 class TrytonSettings(BaseModel):
@@ -46,13 +47,6 @@ class TrytonSettings(BaseModel):
         default=timedelta(minutes=5), ge=timedelta(0), description="How long a change may stay uncommitted in Tryton."
     )
     page_size: int = Field(default=100, ge=1, le=1000, description="Orders read in one call.")
-    custom_fields: tuple[FieldName, ...] = Field(
-        default=("reference", "description"), description="Fields of purchase.purchase to pass through."
-    )
-    line_custom_fields: tuple[FieldName, ...] = Field(
-        default=("note",), description="Fields of purchase.line to pass through."
-    )
-    units: dict[str, str] = Field(default={}, description="Unit symbol -> UN/ECE code, beside Tryton's own units.")
     keep_raw: bool = Field(default=False, description="Keep Tryton's record in the order's `raw`.")
 
     @field_validator("url")
@@ -75,10 +69,17 @@ class TrytonCredentials(BaseModel):
 class TrytonConnector:
     """One database of one Tryton, as one user."""
 
-    def __init__(self, settings: TrytonSettings, credentials: TrytonCredentials, client: httpx.AsyncClient) -> None:
+    def __init__(
+        self,
+        settings: TrytonSettings,
+        credentials: TrytonCredentials,
+        client: httpx.AsyncClient,
+        mappings: Mappings = _AS_IT_IS,
+    ) -> None:
         base = str(settings.url).rstrip("/")
         auth = SessionAuth(base, settings.database, credentials.username, credentials.password.get_secret_value())
         self._rpc = Rpc(client, auth)
+        self._own = Own(mappings)
         self._told: tuple[str, ...] = ()
         self._settings = settings
         self._schema: Schema | None = None
@@ -122,11 +123,20 @@ class TrytonConnector:
         if not remote_id.isascii() or not remote_id.isdecimal():
             return None
         found = await self._records([int(remote_id)])
-        return (await self._reader()).order(found[0]) if found else None
+        return (await self._reader(self._own.mappings.current)).order(found[0]) if found else None
+
+    async def sample(self, most: int) -> Sample:
+        """The orders made last, and the plain fields of theirs that nobody asks for; see `Connector.sample`."""
+        schema = await self._known()
+        ids = await ids_before(self._rpc, most, self._settings.company)
+        page = await self._page(ids, Mark())
+        unmapped = await unread(self._rpc, ids, schema) if ids else ()
+        return Sample(page, unmapped, self._own.missing(schema))
 
     def capabilities(self) -> Capabilities:
         """What Tryton gives, field by field; exact for this user once something has been read."""
-        return capabilities(NAME, RULES, hidden=self._schema.hidden if self._schema else frozenset())
+        hidden = self._schema.hidden | set(self._own.missing(self._schema)) if self._schema else frozenset()
+        return capabilities(NAME, (*RULES, *self._own.rules()), hidden=hidden, writable=WRITABLE)
 
     async def _changes(self, mark: Mark) -> AsyncIterator[Page]:
         schema = await self._known()
@@ -139,7 +149,8 @@ class TrytonConnector:
 
     async def _page(self, ids: Sequence[int], mark: Mark) -> Page:
         """Read these orders and turn them into a page; those deleted meanwhile are left to the reconciliation."""
-        reader = await self._reader()
+        reader = await self._reader(self._own.mappings.current)
+        schema = await self._known()
         records, rejected = await self._readable(ids)
         orders = []
         for record in records:
@@ -150,7 +161,11 @@ class TrytonConnector:
         oldest_first = {str(order): place for place, order in enumerate(ids)}
         orders.sort(key=lambda order: oldest_first.get(order.remote_id, len(ids)))
         warnings, self._told = (*self._told, *reader.warnings), ()
-        return Page(tuple(orders), mark.cursor(), tuple(rejected), warnings)
+
+        def under(mapping: MappingOverrides) -> dict[str, PurchaseOrder]:
+            return self._reader_of(schema, mapping).orders(records)
+
+        return Page(tuple(orders), mark.cursor(), tuple(rejected), warnings, under)
 
     async def _readable(self, ids: Sequence[int]) -> tuple[list[Record], list[Rejected]]:
         """The records, and those that Tryton itself fails to compute: one of them fails a whole call."""
@@ -189,16 +204,16 @@ class TrytonConnector:
 
     async def _known(self) -> Schema:
         if self._schema is None:
-            settings = self._settings
-            self._schema = await schema_of(self._rpc, settings.custom_fields, settings.line_custom_fields)
-            self._told = self._schema.warnings
+            self._schema = await schema_of(self._rpc, self._own.fields, self._own.line_fields)
+            missing = self._own.missing(self._schema)
+            self._told = (*self._schema.warnings, *(f"Tryton has no field {name}, or hides it" for name in missing))
         return self._schema
 
-    async def _reader(self) -> OrderReader:
-        schema = await self._known()
-        settings = self._settings
-        wishes = Wishes(schema.custom_fields, schema.line_custom_fields, settings.units, settings.keep_raw)
-        return OrderReader(wishes, self.capabilities().unreadable())
+    async def _reader(self, mapping: MappingOverrides) -> OrderReader:
+        return self._reader_of(await self._known(), mapping)
+
+    def _reader_of(self, schema: Schema, mapping: MappingOverrides) -> OrderReader:
+        return OrderReader(Wishes(there(mapping, schema), self._settings.keep_raw), self.capabilities().unreadable())
 
 
 TRYTON: Final = ConnectorKind(
@@ -208,4 +223,5 @@ TRYTON: Final = ConnectorKind(
     credentials=TrytonCredentials,
     pace=Pace(per_second=10, burst=20, at_once=4),
     build=TrytonConnector,
+    overridable=OVERRIDABLE,
 )

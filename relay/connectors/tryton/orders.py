@@ -6,14 +6,15 @@ What cannot be read rejects this record alone, and names the source field.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
 from functools import partial
 from typing import Any, Final
 
 from relay.connectors.kit.mapping import built, mapped
+from relay.connectors.kit.own_columns import own_reader
 from relay.connectors.kit.readers import text_of
 from relay.connectors.tryton.derive import (
     Record,
@@ -30,9 +31,10 @@ from relay.connectors.tryton.derive import (
     received_of,
     records,
 )
-from relay.connectors.tryton.rules import HEADER, LINE, RULES, UNITS, day, identity, number, stamp
+from relay.connectors.tryton.rules import HEADER, LINE, RULES, STATUS, UNITS, identity, plain, stamp
 from relay.domain.errors import RecordRejected
-from relay.domain.orders import PurchaseOrder
+from relay.domain.mapping import MappingOverrides
+from relay.domain.orders import PurchaseOrder, ReceiptStatus, Status
 
 _SOURCES: Final = {rule.path: rule.source for rule in RULES}
 _ISO_LETTERS: Final = 3
@@ -41,11 +43,9 @@ _STREET_LINES: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What a connection asks for beyond the rules: fields to pass through, units, the raw record."""
+    """What a connection asks for beyond the rules: its own mapping, of which Tryton has everything, the raw record."""
 
-    custom_fields: tuple[str, ...] = ()
-    line_custom_fields: tuple[str, ...] = ()
-    units: Mapping[str, str] = field(default_factory=dict)
+    own: MappingOverrides = field(default_factory=MappingOverrides)
     keep_raw: bool = False
 
 
@@ -76,14 +76,17 @@ class OrderReader:
                 **fields,
                 "remote_id": remote_id,
                 "type": order_type(lines),
-                "status": order_status(state, flat.get("shipment_state"), receipt),
+                "status": self._status(state, flat.get("shipment_state"), receipt),
                 "receipt_status": receipt,
                 "invoice_status": invoice_status(lines),
                 "vendor": named("party.tax_identifier", _with_tax_id, fields.get("vendor"), flat),
                 "ship_to": named("warehouse.address.street", _with_street, fields.get("ship_to"), flat),
                 "currency": self._currency(code),
                 "lines": lines,
-                "custom_fields": {name: named(name, _custom, flat.get(name)) for name in self.wishes.custom_fields},
+                "custom_fields": {
+                    name: named(name, own_reader(kind, plain).read, flat.get(name))
+                    for name, kind in self.wishes.own.fields.items()
+                },
                 "remote_updated_at": named("write_date", _newest, record),
                 "field_presence": self.presence,
                 "raw": json.loads(raw_of(record)) if self.wishes.keep_raw else None,
@@ -91,6 +94,15 @@ class OrderReader:
             remote_id=remote_id,
             sources=_SOURCES,
         )
+
+    def orders(self, records: Iterable[Record]) -> dict[str, PurchaseOrder]:
+        """The orders of these records by remote id; those that cannot be read are left out."""
+        found = {}
+        for record in records:
+            with suppress(RecordRejected):
+                order = self.order(record)
+                found[order.remote_id] = order
+        return found
 
     def _line(self, flat: Record, state: str | None, remote_id: str) -> dict[str, Any]:
         named = partial(_named, remote_id)
@@ -111,21 +123,30 @@ class OrderReader:
             "invoiced_quantity": invoiced,
             "open_quantity": open_of(state, quantity, received),
             "custom_fields": {
-                name: named(f"lines.{name}", _custom, flat.get(name)) for name in self.wishes.line_custom_fields
+                name: named(f"lines.{name}", own_reader(kind, plain).read, flat.get(name))
+                for name, kind in self.wishes.own.line_fields.items()
             },
         }
 
+    def _status(self, state: str | None, shipment: Any, receipt: ReceiptStatus | None) -> Status:
+        statuses = {**STATUS, **self.wishes.own.statuses}
+        if state and state not in statuses:
+            self.warnings[f"state {state} is not mapped: add it to statuses in the mapping"] = None
+        return order_status(state, shipment, receipt, statuses)
+
     def _currency(self, code: str | None) -> str | None:
+        if own := self.wishes.own.currencies.get(code or ""):
+            return own
         if code and len(code) == _ISO_LETTERS and code.isascii() and code.isupper() and code.isalpha():
             return code
         if code:
-            self.warnings[f"the currency {code!r} has no ISO code in Tryton"] = None
+            self.warnings[f"currency {code} is not mapped: add it to currencies in the mapping"] = None
         return None
 
     def _unit(self, symbol: str | None) -> str | None:
-        known = self.wishes.units.get(symbol or "") or UNITS.get(symbol or "")
+        known = self.wishes.own.units.get(symbol or "") or UNITS.get(symbol or "")
         if symbol and not known:
-            self.warnings[f"the unit {symbol!r} is not mapped: name its UN/ECE code in the setting `units`"] = None
+            self.warnings[f"unit {symbol} is not mapped: add it to units in the mapping"] = None
         return known
 
 
@@ -187,23 +208,3 @@ def _stamps(record: Record) -> Iterator[datetime]:
         elif name.endswith(".") and isinstance(value, list):
             for part in value:
                 yield from _stamps(part) if isinstance(part, Mapping) else ()
-
-
-def _custom(value: Any) -> str | bool | None:
-    """A field of any type as a custom field's value: numbers and dates as text, several values with commas."""
-    match value:
-        case None | bool():
-            return value
-        case str():
-            return value or None
-        case {"__class__": "Decimal"} | int() | Decimal():
-            exact = number(value)
-            return None if exact is None else format(exact, "f")
-        case {"__class__": "date"}:
-            return str(day(value))
-        case {"__class__": "datetime"}:
-            return str(stamp(value))
-        case list():
-            return ", ".join(str(_custom(each)) for each in value)
-        case _:
-            raise ValueError("a custom field of a type that cannot be passed on")

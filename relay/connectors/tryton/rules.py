@@ -9,8 +9,9 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from relay.connectors.kit.mapping import Reader, Rule, derived
+from relay.connectors.kit.mapping import Reader, Rule, Writable, derived
 from relay.connectors.kit.readers import date_of, number_of, text_of
+from relay.domain.mapping import Names, Overridable, ReaderName
 from relay.domain.orders import Status
 
 STATUS: Final = {
@@ -67,6 +68,23 @@ def stamp(value: Any) -> datetime | None:
             except (KeyError, TypeError, ValueError, OverflowError):
                 raise ValueError("no such time") from None
     raise ValueError("expected a timestamp")
+
+
+def plain(value: Any) -> Any:
+    """A value of an extra field without Tryton's wrapping; several values with commas. Raises ValueError."""
+    match value:
+        case {"__class__": "Decimal"}:
+            return number(value)
+        case {"__class__": "date"}:
+            return str(day(value))
+        case {"__class__": "datetime"}:
+            return str(stamp(value))
+        case list():
+            return ", ".join("" if each is None else str(plain(each)) for each in value)
+        case {}:
+            raise ValueError("a field of a type that cannot be passed on")
+        case _:
+            return value
 
 
 def identity(value: Any) -> str | None:
@@ -143,6 +161,26 @@ DERIVED: Final = (
     Rule("lines[].open_quantity", "moves", derived("ordered less received, never below zero", "amount")),
 )
 RULES: Final = (*HEADER, *LINE, *DERIVED)
+
+WRITABLE: Final[Mapping[str, Writable]] = {
+    "vendor.remote_id": Writable(required=True, until=Status.DRAFT),
+    **dict.fromkeys(("payment_terms.remote_id", "ship_to.location_code"), Writable(until=Status.DRAFT)),
+    "lines[].item.remote_id": Writable(until=Status.DRAFT),
+    **dict.fromkeys(("lines[].quantity", "lines[].unit_price"), Writable(required=True, until=Status.DRAFT)),
+}
+"""What a new purchase is made of, as far as it was tried: in processing, Tryton takes no other values."""
+
+_FIELD: Final = Names("field of Tryton, like reference or party.lang.code", r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)*")
+OVERRIDABLE: Final[Overridable] = {
+    "currencies": Names("currency code of Tryton, like R$", r"\S.{0,19}"),
+    "units": Names("unit symbol of Tryton, like cx", r"\S.{0,19}"),
+    "statuses": Names("state of a purchase, like confirmed", r"[a-z_]{1,40}"),
+    "fields": _FIELD,
+    "line_fields": _FIELD,
+}
+FIELDS: Final = {"reference": ReaderName.AUTO, "description": ReaderName.AUTO}
+LINE_FIELDS: Final = {"note": ReaderName.AUTO}
+"""Fields that are passed through unless a mapping omits them."""
 
 HEADER_EXTRAS: Final = (
     *("id", "write_date", "shipment_state", "warehouse.address.street"),

@@ -66,16 +66,14 @@ async def schema_of(rpc: Rpc, custom_fields: Iterable[str], line_custom_fields: 
         *_under("lines.moves", MOVE_EXTRAS if received else ()),
         *_under("lines.invoice_lines", INVOICE_LINE_EXTRAS if invoiced else ()),
     )
-    missing = [name for name in (*custom_fields, *line_custom_fields) if name not in (*custom, *line_custom)]
     return Schema(
         fields=tuple(dict.fromkeys(fields)),
         hidden=frozenset(_hidden(header, line, received=received, invoiced=invoiced)),
         custom_fields=custom,
         line_custom_fields=line_custom,
         feeds=tuple(feed for feed in FEEDS if feed.model not in closed),
-        warnings=(
-            *(f"the custom field {name!r} is not in Tryton, or hidden from this user" for name in missing),
-            *(f"this user may not read {model}: quantities that come from it are left out" for model in sorted(closed)),
+        warnings=tuple(
+            f"this user may not read {model}: quantities that come from it are left out" for model in sorted(closed)
         ),
     )
 

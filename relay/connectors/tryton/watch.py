@@ -139,6 +139,15 @@ async def count(rpc: Rpc, company: int | None, begin: date | None) -> int | None
     return found if isinstance(found, int) and not isinstance(found, bool) else None
 
 
+async def ids_before(rpc: Rpc, at_once: int, company: int | None) -> list[int]:
+    """The ids of the orders made last, oldest of them first."""
+    domain = _of(company, "company")
+    found = await rpc.call("model.purchase.purchase.search", [*domain], 0, at_once, [["id", "DESC"]])
+    if not isinstance(found, list):
+        raise UnexpectedReply("a list of ids came as something else")
+    return [_id(each) for each in reversed(found)]
+
+
 async def _rows(rpc: Rpc, feed: Feed, since: datetime, company: int | None) -> AsyncIterator[Row]:
     # write_date is null until the first change.
     born = [["write_date", "=", None], ["create_date", ">=", since]]
