@@ -234,9 +234,16 @@ def _tell(endpoint: "EndpointView", *, as_json: bool) -> None:
     if as_json:
         document(endpoint)
         return
-    values = endpoint.model_dump() | {"event_types": endpoint.event_types or "all"}
+    values = endpoint.model_dump(exclude={"last_attempt"}) | {"event_types": endpoint.event_types or "all"}
     values |= {"connections": endpoint.connections or "all"}
     values |= {"options": ", ".join(f"{name}={value}" for name, value in _set(endpoint).items()) or "as by default"}
+    if last := endpoint.last_attempt:
+        values |= {
+            "last answer": last.status or last.error,
+            "came at": last.started_at,
+            "after": f"{last.seconds:.3f} s",
+        }
+        values |= {"from": last.address, "because": last.detail, "it began": last.excerpt}
     details({name.replace("_", " "): value for name, value in values.items()})
 
 

@@ -100,6 +100,30 @@ class ConnectionAdded(View):
     look: FirstLook | None
 
 
+class AttemptView(View):
+    """One try. `excerpt` is the beginning of what the receiver answered."""
+
+    number: int
+    started_at: datetime
+    seconds: float
+    outcome: str
+    status: int | None
+    error: str
+    detail: str
+    excerpt: str
+    address: str
+    """The address that was called, or the proxy's name; empty when it did not come to that."""
+    resolve_seconds: float
+    """Until the address was known."""
+    answer_seconds: float | None
+    """Until the status was known, from the start; None: it never was."""
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Self:
+        """The view of a row of attempts."""
+        return cls.model_validate({**row, "excerpt": row["excerpt"].decode(errors="replace")})
+
+
 class EndpointView(View):
     """An endpoint. Empty `event_types` or `connections` means all; `counts` is empty in lists."""
 
@@ -123,6 +147,8 @@ class EndpointView(View):
     """The first failed attempt after the last delivered one."""
     suspended_at: datetime | None
     problem: str | None
+    last_attempt: AttemptView | None
+    """What came of the last attempt, while it is failing; None in lists."""
     counts: dict[str, int]
 
     @classmethod
@@ -146,6 +172,7 @@ class EndpointView(View):
             failing_since=subject.health.failing_since,
             suspended_at=subject.health.suspended_at,
             problem=seen.problem,
+            last_attempt=AttemptView.of(seen.last_attempt) if seen.last_attempt else None,
             counts=seen.counts,
         )
 
@@ -197,25 +224,6 @@ class SecretRotated(ForReceiver):
     keys: tuple[KeyView, ...]
 
 
-class AttemptView(View):
-    """One try. `excerpt` is the beginning of what the receiver answered."""
-
-    number: int
-    started_at: datetime
-    seconds: float
-    outcome: str
-    status: int | None
-    error: str
-    detail: str
-    excerpt: str
-    address: str
-    """The address that was called, or the proxy's name; empty when it did not come to that."""
-    resolve_seconds: float
-    """Until the address was known."""
-    answer_seconds: float | None
-    """Until the status was known, from the start; None: it never was."""
-
-
 class DeliveryView(View):
     """One event on its way to one endpoint. `attempts_made` is None in lists."""
 
@@ -223,6 +231,8 @@ class DeliveryView(View):
     state: str
     endpoint: str
     endpoint_id: str
+    number: int
+    """Which of its endpoint's deliveries it is, without gaps: `relay-number`, and where pulling has got to."""
     event_id: str
     type: str
     connection_id: str
@@ -242,12 +252,8 @@ class DeliveryView(View):
     def of(cls, row: Mapping[str, Any]) -> Self:
         """The view of a row of the registry."""
         made = row.get("attempts_made")
-        attempts = None if made is None else tuple(_attempt(each) for each in made)
+        attempts = None if made is None else tuple(map(AttemptView.of, made))
         return cls.model_validate({**row, "attempts_made": attempts})
-
-
-def _attempt(row: Mapping[str, Any]) -> AttemptView:
-    return AttemptView.model_validate({**row, "excerpt": row["excerpt"].decode(errors="replace")})
 
 
 def _moment(seconds: int | None) -> datetime | None:

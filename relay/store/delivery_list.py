@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 DELIVERIES = """
     SELECT d.position, d.id, d.state, d.attempts, d.last_status, d.last_error, d.due_at, d.created_at, d.done_at,
-           e.name AS endpoint, d.endpoint_id, o.event_id, o.type, o.connection_id, o.remote_id, o.sequence
+           e.name AS endpoint, d.endpoint_id, d.number, o.event_id, o.type, o.connection_id, o.remote_id, o.sequence
     FROM deliveries AS d JOIN outbox AS o USING (position) JOIN endpoints AS e ON e.id = d.endpoint_id
     WHERE ($1::text IS NULL OR d.endpoint_id = $1) AND ($2::text IS NULL OR d.state = $2)
       AND ($3::text IS NULL OR o.remote_id = $3) AND ($4::text IS NULL OR d.id = $4)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from relay.domain.endpoints import Endpoint, EndpointState
 from relay.domain.errors import UserError
@@ -43,6 +43,19 @@ ENDPOINT_COUNTS = """
            count(*) FILTER (WHERE state = 'superseded') AS superseded
     FROM deliveries WHERE endpoint_id = $1
 """
+# Of what waits for another try and what is dead. Thousands may wait: those that are due first and last are looked at.
+LAST_ATTEMPT = """
+    WITH waiting AS (
+        SELECT id, due_at FROM deliveries WHERE endpoint_id = $1 AND state = 'waiting' AND least(attempts, 1) = 1
+    ), tried AS (
+        (SELECT id FROM waiting ORDER BY due_at LIMIT 100)
+        UNION (SELECT id FROM waiting ORDER BY due_at DESC LIMIT 100)
+        UNION (SELECT id FROM deliveries WHERE endpoint_id = $1 AND state = 'dead' ORDER BY done_at DESC LIMIT 1)
+    )
+    SELECT a.number, a.started_at, a.seconds, a.outcome, a.status, a.error, a.detail, a.excerpt, a.address,
+           a.resolve_seconds, a.answer_seconds
+    FROM tried JOIN attempts AS a ON a.delivery_id = tried.id ORDER BY a.started_at DESC LIMIT 1
+"""
 
 
 class KeptEndpoints(Named):
@@ -61,7 +74,9 @@ class KeptEndpoints(Named):
     async def endpoint(self, name: str) -> Sighting:
         """One endpoint and its counts. Raises NotFound, or UserError when several have that name."""
         row = await self._find("endpoints", name)
-        return Sighting(endpoint_of(row), row["problem"], await self._counts(ENDPOINT_COUNTS, row["id"]))
+        counts = await self._counts(ENDPOINT_COUNTS, row["id"])
+        last = await self._last_attempt(row["id"]) if row["failing_since"] else None
+        return Sighting(endpoint_of(row), row["problem"], counts, last_attempt=last)
 
     async def endpoints(self) -> list[Sighting]:
         """All endpoints, by customer and name, without counts."""
@@ -123,6 +138,11 @@ class KeptEndpoints(Named):
         """Put the digest of a pull token, or none, in the place of the one before."""
         async with self._database.session() as connection:
             await connection.execute(SET_PULL_TOKEN, endpoint_id, digest)
+
+    async def _last_attempt(self, endpoint_id: str) -> dict[str, Any] | None:
+        async with self._database.session() as connection:
+            row = await connection.fetchrow(LAST_ATTEMPT, endpoint_id)
+        return dict(row) if row else None
 
 
 def _given(endpoint: Endpoint) -> tuple[object, ...]:

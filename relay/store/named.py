@@ -1,5 +1,6 @@
 """Connections and endpoints by the names that people give them: found, added, changed, removed."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,8 @@ class Sighting:
     counts: dict[str, int]
     seen_at: datetime | None = None
     notices: tuple[str, ...] = ()
+    last_attempt: Mapping[str, Any] | None = None
+    """Of an endpoint that fails."""
 
 
 class Named:

@@ -23,6 +23,7 @@ from relay.domain.ed25519_keys import new_private_key, public_key
 from relay.domain.signing import new_secret, sign, signing_key
 from relay.domain.verification import challenge_body
 from relay.store.database import opened
+from tests.fixtures.postgres import said
 from tests.fixtures.store import NOW, World
 
 pytest_plugins = ["tests.fixtures.cli"]
@@ -387,7 +388,21 @@ def test_a_delivery_is_shown_with_its_attempts(installed, history):
         }
     ]
     text = installed("deliveries", "show", history[1]).out
+    assert re.search(r"^number +2$", text, re.MULTILINE)
     assert re.search(r"^attempt +started +seconds +outcome +answer", text, re.MULTILINE)
+    assert "\x1b" not in text
+
+
+def test_a_failing_endpoint_is_shown_with_its_last_answer(installed, history, database_url):
+    assert installed("endpoints", "show", "hook", "--json").json["last_attempt"] is None
+
+    asyncio.run(said(database_url, "UPDATE endpoints SET failing_since = now()"))
+
+    last = installed("endpoints", "show", "hook", "--json").json["last_attempt"]
+    assert (last["status"], last["started_at"], last["excerpt"]) == (503, "2026-03-01T12:00:00Z", "<b>busy</b>\x1b[2J")
+    text = installed("endpoints", "show", "hook").out
+    assert re.search(r"^last answer +503$", text, re.MULTILINE)
+    assert re.search(r"^it began +<b>busy</b>", text, re.MULTILINE)
     assert "\x1b" not in text
 
 
