@@ -134,7 +134,7 @@ async def _connection(at: Installation, source: Source, orders: OrderStore, page
     memory = Memory(source, page)
     parts = ConnectionParts(
         kinds={kind(memory).name: kind(memory)},
-        opener=at.opener,
+        vault=at.vault,
         orders=orders,
         syncs=SyncStore(at.database),
         outbox=_outbox(at),

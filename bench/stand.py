@@ -26,13 +26,12 @@ from relay.domain.rotation import LiveSecret, written
 from relay.domain.signing import new_secret
 from relay.embedded import broker, postgres
 from relay.ports import Claimed
-from relay.runners import Opener
 from relay.settings import Settings
 from relay.store.database import Database, migrate, opened
+from relay.store.keys import KeyStore
 from relay.store.leases import LeaseStore
 from relay.store.registry import Registry
-from relay.vault.keyring import Keyring
-from relay.vault.vault import Place, Purpose, Vault
+from relay.vault import Keyring, MasterKeys, Place, Purpose, Vault
 from relay.wire.kafka import Capabilities, KafkaAccess, Topics, probe
 from relay.wire.kafka_publisher import Publisher
 from relay.wire.kafka_topics import ensure_topics
@@ -46,11 +45,17 @@ DEADLINE = timedelta(seconds=15)
 AT_A_TIME = 1000
 
 # Column by column of the first one, whatever columns there are: thousands of registrations would take too long.
+COLUMNS = """
+    SELECT quote_ident(attname) FROM pg_attribute
+    WHERE attrelid = 'endpoints'::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
+"""
 CLONES = """
-    INSERT INTO endpoints
-    SELECT (jsonb_populate_record(first, to_jsonb(row))).*
-    FROM endpoints AS first, unnest($2::text[], $3::text[], $4::text[], $5::bytea[]) AS row(id, name, url, sealed)
-    WHERE first.id = $1
+    INSERT INTO endpoints ({columns})
+    SELECT {made} FROM (
+        SELECT jsonb_populate_record(first, to_jsonb(row)) AS made
+        FROM endpoints AS first, unnest($2::text[], $3::text[], $4::text[], $5::bytea[]) AS row(id, name, url, sealed)
+        WHERE first.id = $1
+    ) AS rows
 """
 NUMBERS = "INSERT INTO endpoint_numbers (endpoint_id, last) SELECT id, 0 FROM endpoints ON CONFLICT DO NOTHING"
 
@@ -68,9 +73,8 @@ class Stand:
     settings: Settings
     master_key: str = field(repr=False)
 
-    @property
-    def vault(self) -> Vault:
-        return Vault(Keyring.from_text(self.master_key))
+    def vault(self, database: Database) -> Vault:
+        return Vault(MasterKeys.of(Keyring.from_text(self.master_key)), KeyStore(database))
 
     def postgres_pids(self) -> list[int]:
         """PostgreSQL's processes, as they are now."""
@@ -121,7 +125,7 @@ class Installation:
     ground: Ground
     topics: Topics
     publisher: Publisher
-    opener: Opener
+    vault: Vault
     connection: Claimed
 
     @property
@@ -185,7 +189,7 @@ async def installation(on: Stand, ends: Ends) -> AsyncIterator[Installation]:
             ground=at,
             topics=topics,
             publisher=publisher,
-            opener=Opener(on.vault, Registry(at.database).customer_key),
+            vault=on.vault(at.database),
             connection=(await LeaseStore(at.database, "connections", LEASE).claim("bench", 1))[0],
         )
 
@@ -220,16 +224,15 @@ async def _make_topics(on: Stand, topics: Topics) -> None:
 
 
 async def _register(at: Ground) -> None:
-    registry, ends, receiver, vault = Registry(at.database), at.ends, at.stand.sink, at.stand.vault
-    key = await registry.customer_key(CUSTOMER, vault.new_customer_key(CUSTOMER))
+    registry, ends, receiver, vault = Registry(at.database), at.ends, at.stand.sink, at.stand.vault(at.database)
 
-    def sealed(subject: str, purpose: Purpose, secret: bytes) -> bytes:
-        return vault.seal(key, Place(CUSTOMER, subject, purpose), secret)
+    async def sealed(subject: str, purpose: Purpose, secret: bytes) -> bytes:
+        return await vault.seal(Place(CUSTOMER, subject, purpose), secret)
 
-    credentials = sealed(CONNECTION, Purpose.CREDENTIALS, b"{}")
+    credentials = await sealed(CONNECTION, Purpose.CREDENTIALS, b"{}")
     await registry.add_connection(Connection(CONNECTION, CUSTOMER, "erp", NAME, {}, sealed=credentials))
     rows = [
-        (end, f"hook{number}", ends.url(receiver, number), sealed(end, Purpose.SIGNING_SECRET, secret))
+        (end, f"hook{number}", ends.url(receiver, number), await sealed(end, Purpose.SIGNING_SECRET, secret))
         for number in range(ends.count)
         for end, secret in [(ends.id(number), written([LiveSecret(receiver.secret)]))]
     ]
@@ -238,8 +241,10 @@ async def _register(at: Ground) -> None:
         Endpoint(first, CUSTOMER, name, url, at_once=ends.at_once, deadline=ends.deadline, sealed=secret)
     )
     async with at.database.session() as connection:
+        columns = [row[0] for row in await connection.fetch(COLUMNS)]
+        clones = CLONES.format(columns=", ".join(columns), made=", ".join(f"(made).{each}" for each in columns))
         for start in range(1, len(rows), AT_A_TIME):
-            await connection.execute(CLONES, first, *map(list, zip(*rows[start : start + AT_A_TIME], strict=True)))
+            await connection.execute(clones, first, *map(list, zip(*rows[start : start + AT_A_TIME], strict=True)))
         await connection.execute(NUMBERS)
 
 

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 
 import structlog
@@ -24,11 +25,11 @@ from relay.connectors import CONNECTORS
 from relay.control import Control
 from relay.control.at_hand import Usual
 from relay.domain.egress import Policy, networks, ports, proxy
-from relay.domain.errors import KeyTrouble, Unavailable, UserError
+from relay.domain.errors import Unavailable, UserError
 from relay.domain.lanes import Memory
 from relay.embedded import broker, postgres
 from relay.ports import Claimed
-from relay.runners import ConnectionParts, ConnectionRunner, EndpointParts, EndpointRunner, Opener
+from relay.runners import ConnectionParts, ConnectionRunner, EndpointParts, EndpointRunner
 from relay.settings import Settings
 from relay.stages.admit import Admit
 from relay.stages.lease import KeepLeases, Runner
@@ -41,6 +42,7 @@ from relay.store.admission import AdmitStore
 from relay.store.database import Database, listen, migrate, opened
 from relay.store.deliveries import DeliveryStore
 from relay.store.idempotency import IdempotencyStore
+from relay.store.keys import KeyStore
 from relay.store.leases import LeaseStore
 from relay.store.log import LogStore
 from relay.store.named import CHANGED
@@ -53,7 +55,9 @@ from relay.store.retention import RetentionStore
 from relay.store.syncs import ASKED, SyncStore
 from relay.store.watch import DueEndpoints, FullOutboxes
 from relay.streams import consuming
-from relay.vault.keyring import Keyring, ensure_master_key_file
+from relay.vault.masters import MasterKeys
+from relay.vault.sources import Sources, master_keys
+from relay.vault.transit import TransitAccess
 from relay.vault.vault import Vault
 from relay.wire.kafka import Capabilities, KafkaAccess, Topics, probe
 from relay.wire.kafka_publisher import Publisher
@@ -113,19 +117,35 @@ async def parts(settings: Settings) -> AsyncIterator[Parts]:
         yield Parts(url, bootstrap)
 
 
-def keyring(settings: Settings) -> Keyring:
-    """The master keys: from the environment, from a file, or (with the embedded database) from a file made here.
+def masters(settings: Settings) -> MasterKeys:
+    """The master keys: from the environment, a file, a KMS, or (with the embedded database) a file made here.
 
     Raises:
         KeyTrouble: none is given, or what is given is not a key.
     """
-    if settings.vault.master_key:
-        return Keyring.from_text(settings.vault.master_key.get_secret_value())
-    if settings.vault.master_key_file:
-        return Keyring.from_file(settings.vault.master_key_file)
-    if settings.database.url is None:
-        return ensure_master_key_file(data_directory(settings) / "master.key")
-    raise KeyTrouble("no master key: set RELAY_VAULT__MASTER_KEY or RELAY_VAULT__MASTER_KEY_FILE")
+    given = settings.vault
+    kms = None
+    if given.kms_url:
+        kms = TransitAccess(
+            url=given.kms_url,
+            mount=given.kms_mount,
+            token=given.kms_token.get_secret_value() if given.kms_token else "",
+            token_file=given.kms_token_file,
+            namespace=given.kms_namespace,
+            ca_file=given.kms_ca_file,
+            timeout=given.kms_timeout.total_seconds(),
+        )
+    return master_keys(
+        Sources(
+            text=given.master_key.get_secret_value() if given.master_key else None,
+            file=given.master_key_file,
+            own=data_directory(settings) / "master.key" if settings.database.url is None else None,
+            kms=kms,
+            kms_key=given.kms_key,
+            current=given.current,
+            remember=given.kms_remember,
+        )
+    )
 
 
 @asynccontextmanager
@@ -135,20 +155,29 @@ async def wired_control(settings: Settings, url: str) -> AsyncIterator[Control]:
     Raises:
         Unavailable: the database does not answer.
     """
-    async with opened(url, connections=2) as database:
-        yield control_on(settings, database)
+    async with opened(url, connections=2) as database, control_on(settings, database) as control:
+        yield control
 
 
-def control_on(settings: Settings, database: Database) -> Control:
+@asynccontextmanager
+async def control_on(settings: Settings, database: Database) -> AsyncIterator[Control]:
     """What people do, on this database."""
-    return Control(
-        Registry(database),
-        lambda: Vault(keyring(settings)),
-        CONNECTORS,
-        egress(settings),
-        origin=settings.deliver.origin,
-        usual=usual(settings),
-    )
+    async with AsyncExitStack() as stack:
+
+        @cache
+        def vault() -> Vault:
+            keys = masters(settings)
+            stack.push_async_callback(keys.close)
+            return Vault(keys, KeyStore(database))
+
+        yield Control(
+            Registry(database),
+            vault,
+            CONNECTORS,
+            egress(settings),
+            origin=settings.deliver.origin,
+            usual=usual(settings),
+        )
 
 
 @asynccontextmanager
@@ -163,7 +192,8 @@ async def http(settings: Settings, url: str, checks: dict[str, Check], local: Pa
     tls = Tls(given.certificate, given.key) if given.certificate and given.key else None
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(opened(url, connections=HTTP_CONNECTIONS))
-        core = Core(control_on(settings, database), database, rate=given.calls_per_second)
+        control = await stack.enter_async_context(control_on(settings, database))
+        core = Core(control, database, rate=given.calls_per_second)
         api = application({"database": database.ping, **checks}, LogStore(database), core)
         if local is not None:
             await stack.enter_async_context(served_locally(api, local))
@@ -290,10 +320,11 @@ async def worker(settings: Settings, standing_on: Parts, local: Path | None = No
         UserError: a setting, key or port cannot be used.
     """
     trust_one_bundle(os.environ)
-    keys = keyring(settings)
+    keys = masters(settings)
     access = kafka_access(settings, standing_on.bootstrap)
     topics = Topics(settings.kafka.prefix)
     async with AsyncExitStack() as stack:
+        stack.push_async_callback(keys.close)
         database = await stack.enter_async_context(
             opened(standing_on.database_url, connections=settings.database.connections)
         )
@@ -333,7 +364,7 @@ class Wires:
 
     database: Database
     leasing: Database
-    keys: Keyring
+    keys: MasterKeys
     access: KafkaAccess
     capabilities: Capabilities
     topics: Topics
@@ -341,12 +372,12 @@ class Wires:
 
 
 def _wired(settings: Settings, wires: Wires, standing_on: Parts, health: str) -> Worker:
-    opener = Opener(Vault(wires.keys), Registry(wires.database).customer_key)
+    vault = Vault(wires.keys, KeyStore(wires.database))
     admissions = AdmitStore(wires.database)
     topics = wires.topics
     connections = ConnectionParts(
         kinds=CONNECTORS,
-        opener=opener,
+        vault=vault,
         orders=OrderStore(wires.database),
         syncs=SyncStore(wires.database),
         outbox=OutboxStore(wires.database, settings.kafka.stale_after),
@@ -357,7 +388,7 @@ def _wired(settings: Settings, wires: Wires, standing_on: Parts, health: str) ->
         doubt=Doubt(settings.poll.missing_passes, settings.poll.missing_share),
     )
     endpoints = EndpointParts(
-        opener,
+        vault,
         DeliveryStore(wires.database),
         settings.deliver.connect,
         egress(settings),

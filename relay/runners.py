@@ -7,7 +7,7 @@ EndpointRunner     verify, then lanes -> send -> record    everything that is se
 import asyncio
 import random
 import secrets
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -63,25 +63,10 @@ log = structlog.get_logger()
 PUBLISH_PAUSE = 1.0
 """Seconds before the outbox is tried again while the broker is away."""
 
-CustomerKeys = Callable[[str], Awaitable[bytes]]
-"""A customer's wrapped data key."""
-
 
 def utc_now() -> datetime:
     """The time now."""
     return datetime.now(UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class Opener:
-    """Opens sealed values, only in the runner that needs them."""
-
-    vault: Vault
-    keys: CustomerKeys
-
-    async def open(self, customer_id: str, subject: str, purpose: Purpose, sealed: bytes) -> bytes:
-        """The secret of this place. Raises KeyTrouble."""
-        return self.vault.open(await self.keys(customer_id), Place(customer_id, subject, purpose), sealed)
 
 
 def connector_of(kind: ConnectorKind, connection: Connection, secret: bytes, client: httpx.AsyncClient) -> Connector:
@@ -104,7 +89,7 @@ class ConnectionParts:
     """What every connection runner of a worker uses."""
 
     kinds: dict[str, ConnectorKind]
-    opener: Opener
+    vault: Vault
     orders: Orders
     syncs: Syncs
     outbox: Outbox
@@ -174,9 +159,8 @@ class ConnectionRunner:
             raise UserError(
                 f"connection {connection.name!r}: this version of relay has no connector {connection.connector!r}"
             )
-        secret = await self.parts.opener.open(
-            connection.customer_id, connection.id, Purpose.CREDENTIALS, connection.sealed
-        )
+        place = Place(connection.customer_id, connection.id, Purpose.CREDENTIALS)
+        secret = await self.parts.vault.open(place, connection.sealed)
         return connector_of(kind, connection, secret, await stack.enter_async_context(polite_client(kind.pace)))
 
     async def _cannot_begin(self, error: UserError) -> None:
@@ -216,7 +200,7 @@ class ConnectionRunner:
 class EndpointParts:
     """What every endpoint runner of a worker uses."""
 
-    opener: Opener
+    vault: Vault
     deliveries: Deliveries
     connect_timeout: timedelta
     egress: Policy = field(default_factory=Policy)
@@ -321,13 +305,12 @@ class EndpointRunner:
         return Introduced(sender, self.parts.origin) if asked else sender
 
     async def _keys(self, endpoint: Endpoint) -> list[SigningKey | TimedKey]:
-        opened = await self.parts.opener.open(
-            endpoint.customer_id, endpoint.id, Purpose.SIGNING_SECRET, endpoint.sealed
-        )
+        place = Place(endpoint.customer_id, endpoint.id, Purpose.SIGNING_SECRET)
+        opened = await self.parts.vault.open(place, endpoint.sealed)
         return signing_keys(read(opened), int(self.parts.clock().timestamp()))
 
     async def _access(self, endpoint: Endpoint) -> Access:
         if not endpoint.access:
             return Access()
-        opener = self.parts.opener
-        return read_access(await opener.open(endpoint.customer_id, endpoint.id, Purpose.ACCESS, endpoint.access))
+        place = Place(endpoint.customer_id, endpoint.id, Purpose.ACCESS)
+        return read_access(await self.parts.vault.open(place, endpoint.access))

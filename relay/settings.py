@@ -60,7 +60,25 @@ class Vault(Room):
     """The master keys that customers' data keys are wrapped with."""
 
     master_key: SecretStr | None = Field(None, description="keyid:base64 of 32 bytes; several by comma, first is used.")
-    master_key_file: Path | None = Field(None, description="A file with the same, one key a line, mode 0600.")
+    master_key_file: Path | None = Field(
+        None, description="A file with the same, one key a line, mode 0600; read again when it changes."
+    )
+    current: str | None = Field(
+        None, description="Id of the master key that wraps new data keys; unset: the KMS's, else the first."
+    )
+    kms_url: str | None = Field(None, description="A HashiCorp Vault or OpenBao whose transit engine wraps data keys.")
+    kms_mount: str = Field("transit", pattern=r"^[A-Za-z0-9._/-]{1,200}$", description="Where its transit engine is.")
+    kms_key: str = Field("relay", pattern=r"^[A-Za-z0-9._-]{1,200}$", description="Name of its key for new data keys.")
+    kms_token: SecretStr | None = Field(None, description="Token for it.")
+    kms_token_file: Path | None = Field(
+        None, description="A file with the token, read for each request, so that an agent may renew it."
+    )
+    kms_namespace: str | None = Field(None, description="Its namespace.")
+    kms_ca_file: Path | None = Field(None, description="Certificates that sign its own, PEM; unset: the system's.")
+    kms_timeout: Span = Field(timedelta(seconds=5), description="How long it may take to answer.")
+    kms_remember: Span = Field(
+        timedelta(minutes=5), description="A worker remembers a data key that the KMS unwrapped for this long."
+    )
 
 
 class Poll(Room):

@@ -11,7 +11,7 @@ from relay.domain.errors import NotFound
 from relay.domain.verification import ORIGIN
 from relay.ports import ConnectorKind
 from relay.store.registry import Registry
-from relay.vault.vault import Place, Vault
+from relay.vault.vault import Vault
 from relay.wire.egress import Resolver, lookup
 
 if TYPE_CHECKING:
@@ -39,10 +39,6 @@ class AtHand:
     origin: str = ORIGIN
     """What relay is called where a receiver must allow it."""
     usual: Usual = field(default_factory=Usual)
-
-    async def _sealed(self, vault: Vault, place: Place, plaintext: bytes) -> bytes:
-        key = await self.registry.customer_key(place.customer_id, vault.new_customer_key(place.customer_id))
-        return vault.seal(key, place, plaintext)
 
     async def _connection_id(self, customer: str, name: str) -> str:
         try:

@@ -68,8 +68,8 @@ class ConnectionOperations(AtHand):
             mapping=MappingVersion(1 if overrides.told() else 0, overrides),
             poll_every=poll_every,
             reconcile_every=reconcile_every,
-            sealed=await self._sealed(
-                vault, Place(customer, connection_id, Purpose.CREDENTIALS), orjson.dumps(dict(credentials))
+            sealed=await vault.seal(
+                Place(customer, connection_id, Purpose.CREDENTIALS), orjson.dumps(dict(credentials))
             ),
         )
         await self.registry.add_connection(new)
@@ -107,7 +107,7 @@ class ConnectionOperations(AtHand):
         vault = self.vault()
         look = await first_look(connector, settings, checked, subject.mapping.overrides) if check else None
         place = Place(subject.customer_id, subject.id, Purpose.CREDENTIALS)
-        sealed = await self._sealed(vault, place, orjson.dumps(dict(credentials)))
+        sealed = await vault.seal(place, orjson.dumps(dict(credentials)))
         await self.registry.set_credentials(subject.id, sealed)
         return ConnectionAdded(connection=await self.connection(subject.id), look=look)
 
@@ -122,7 +122,7 @@ class ConnectionOperations(AtHand):
         subject: Connection = (await self.registry.connection(name)).subject
         connector = given.connector_named(self.kinds, subject.connector)
         place = Place(subject.customer_id, subject.id, Purpose.CREDENTIALS)
-        secret = self.vault().open(await self.registry.customer_key(subject.customer_id), place, subject.sealed)
+        secret = await self.vault().open(place, subject.sealed)
         # Stored by an earlier version, perhaps: what this one does not take is named, and no value with it.
         settings = given.settings_given(connector, subject.settings)
         credentials = given.credentials_given(connector, orjson.loads(secret))

@@ -70,7 +70,7 @@ class EndpointOperations(AtHand):
             at_once=given.at_once_given(self.usual.at_once if at_once is None else at_once),
             deadline=_deadline(self.usual.deadline if deadline is None else deadline),
             options=options_given(options),
-            sealed=await self._sealed(self.vault(), place, sealable(new_secrets)),
+            sealed=await self.vault().seal(place, sealable(new_secrets)),
             access=await self._sealed_access(customer, endpoint_id, wanted),
         )
         await self.registry.add_endpoint(new, public_of(new_secrets))
@@ -174,7 +174,7 @@ class EndpointOperations(AtHand):
     async def _sealed_access(self, customer: str, endpoint_id: str, access: Access) -> bytes:
         if access == Access():
             return b""
-        return await self._sealed(self.vault(), Place(customer, endpoint_id, Purpose.ACCESS), accesses.written(access))
+        return await self.vault().seal(Place(customer, endpoint_id, Purpose.ACCESS), accesses.written(access))
 
     async def _silent(self, customer: str) -> tuple[str, ...]:
         if any(each.subject.customer_id == customer for each in await self.registry.connections()):

@@ -91,8 +91,7 @@ class EndpointSecrets:
         before = await self._opened(subject)
         new = made(signing_of(before) if signing is None else signing)
         secrets = rotated(before, new, now, int(overlap.total_seconds()), since)
-        key = await self.registry.customer_key(subject.customer_id)
-        sealed = self.vault().seal(key, _place(subject), written(secrets))
+        sealed = await self.vault().seal(_place(subject), written(secrets))
         await self.registry.set_signing(subject.id, subject.sealed, sealed, public_keys(secrets, now))
         return SecretRotated(
             **for_receiver(new),
@@ -101,8 +100,7 @@ class EndpointSecrets:
         )
 
     async def _opened(self, subject: Endpoint) -> tuple[LiveSecret, ...]:
-        key = await self.registry.customer_key(subject.customer_id)
-        return read(self.vault().open(key, _place(subject), subject.sealed))
+        return read(await self.vault().open(_place(subject), subject.sealed))
 
 
 def _beginning(begin: datetime) -> int:

@@ -94,9 +94,8 @@ class EndpointTesting:
     async def _access(self, subject: Endpoint) -> Access:
         if not subject.access:
             return Access()
-        key = await self.registry.customer_key(subject.customer_id)
         place = Place(subject.customer_id, subject.id, Purpose.ACCESS)
-        return read(self.vault().open(key, place, subject.access))
+        return read(await self.vault().open(place, subject.access))
 
     async def _try(
         self, sender: Sending, subject: Endpoint, keys: Sequence[SigningKey | TimedKey], event_type: str

@@ -1,6 +1,7 @@
 """Endpoints as people keep them: added, seen with counts, changed, given new secrets and tokens."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -104,12 +105,18 @@ class KeptEndpoints(Named):
 
         async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
             row = await connection.fetchrow(LOCK_ENDPOINT, before.id)
-            if row is None or _given(endpoint_of(row)) != _given(before):
+            stored = None if row is None else endpoint_of(row)
+            # An access that stays may have been sealed anew meanwhile; so it is not compared, and kept as it is.
+            if stored and after.access == before.access:
+                stored, after_access = replace(stored, access=before.access), stored.access
+            else:
+                after_access = after.access
+            if stored is None or _given(stored) != _given(before):
                 raise UserError(f"endpoint {before.name!r} was changed by somebody else at the same time: try again")
             await connection.execute(
                 CHANGE_ENDPOINT,
                 *(after.id, after.url, list(after.event_types), list(after.connections), after.at_once, after.deadline),
-                *(after.options.model_dump(mode="json", exclude_defaults=True), after.access),
+                *(after.options.model_dump(mode="json", exclude_defaults=True), after_access),
             )
             await connection.execute(NOTIFY, CHANGED, before.id)
 

@@ -3,7 +3,8 @@
     keyid:base64 of 32 bytes        one a line in a file, separated by commas in RELAY_VAULT__MASTER_KEY
 
 The first key is the current one: it wraps every new data key. The others still open what they wrapped before, so a
-master key is replaced by putting the new one first and keeping the old one. No key is ever shown, not even in part.
+master key is replaced by putting the new one first and keeping the old one until nothing is wrapped by it any more. No
+key is ever shown, not even in part.
 """
 
 import base64
@@ -16,8 +17,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+import structlog
+
 from relay.domain.errors import AlreadyThere, KeyTrouble
 from relay.vault.envelope import KEY_BYTES
+
+log = structlog.get_logger()
 
 # Shorter than a key in any writing: a key in the place of an id is never taken for one, and so never printed.
 KEY_ID = re.compile(r"[A-Za-z0-9._-]{1,24}")
@@ -45,14 +50,41 @@ class Keyring:
         text = _read_private(path)
         return _keyring((line for line in text.splitlines() if not line.lstrip().startswith("#")), f"`{path}`")
 
-    def key(self, key_id: str) -> bytes:
-        """The key of this id. Raises KeyTrouble naming the id when it is missing."""
-        try:
-            return self.keys[key_id]
-        except KeyError:
-            raise KeyTrouble(
-                f"the master key `{key_id}` is missing (there: {', '.join(self.keys)}): add it behind the current one"
-            ) from None
+    def before(self, other: "Keyring") -> "Keyring":
+        """These keys and then the other's. Raises KeyTrouble when both have an id with different keys."""
+        if not self.keys:
+            return other
+        if clash := [each for each in self.keys.keys() & other.keys.keys() if self.keys[each] != other.keys[each]]:
+            raise KeyTrouble(f"the master key id `{clash[0]}` names one key in the environment and another in the file")
+        return Keyring(self.current, {**self.keys, **other.keys})
+
+
+class KeyringFile:
+    """The keys in a file, read again when it changes, so that what is running learns of new ones."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._keyring: Keyring | None = None
+        self._mark: tuple[int, ...] | None = None
+
+    def __repr__(self) -> str:
+        return f"KeyringFile({str(self._path)!r})"
+
+    def keyring(self) -> Keyring:
+        """The keys as they are now.
+
+        Raises KeyTrouble when they never could be read. A file that is damaged later changes nothing but the log.
+        """
+        mark = _mark(self._path)
+        if self._keyring is None or mark != self._mark:
+            try:
+                self._keyring = Keyring.from_file(self._path)
+            except KeyTrouble as trouble:
+                if self._keyring is None:
+                    raise
+                log.warning("keyring.unread", problem=str(trouble))
+            self._mark = mark
+        return self._keyring
 
 
 def new_master_key_file(path: Path) -> Keyring:
@@ -79,6 +111,15 @@ def ensure_master_key_file(path: Path) -> Keyring:
         except AlreadyThere:
             pass
     return Keyring.from_file(path)
+
+
+def _mark(path: Path) -> tuple[int, ...] | None:
+    """What differs when the file is another, or has other content."""
+    try:
+        seen = path.stat()
+    except OSError:
+        return None
+    return seen.st_ino, seen.st_mtime_ns, seen.st_size, seen.st_mode
 
 
 def _keyring(entries: Iterable[str], where: str) -> Keyring:

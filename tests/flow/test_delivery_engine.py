@@ -15,7 +15,7 @@ from relay.domain.egress import Policy
 from relay.domain.endpoints import EndpointOptions, EndpointState, Ordering
 from relay.domain.errors import UserError
 from relay.domain.signing import new_secret
-from tests.fixtures.engine import AT_ONCE, KEY, PATIENCE, VAULT, raw, statuses, text, until
+from tests.fixtures.engine import AT_ONCE, PATIENCE, raw, statuses, text, until
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -342,10 +342,11 @@ async def test_what_a_person_gave_for_access_is_sealed_and_shown_with_each_webho
             heads.append(head)
             writer.write(b"HTTP/1.1 204 x\r\n\r\n")
 
-    control = Control(registry, lambda: VAULT, {}, Policy(allow_private=True), usual=Usual(allow_http=True))
+    control = Control(
+        registry, lambda: engine.world.vault, {}, Policy(allow_private=True), usual=Usual(allow_http=True)
+    )
     access = {"headers": {"X-Tenant": "t1"}, "auth": {"kind": "bearer", "token": "canary-77"}}
     async with raw(speak) as url:
-        await registry.customer_key("acme", KEY)
         added = await control.add_endpoint(customer="acme", name="hook", url=url, access=access)
         assert added.endpoint.access
         assert "canary" not in str(await engine.world.everything())
@@ -369,7 +370,7 @@ async def test_what_a_person_gave_for_access_is_sealed_and_shown_with_each_webho
 
 async def test_an_endpoint_is_changed_in_what_is_given_and_in_nothing_else(engine):
     world = engine.world
-    control = Control(world.registry, lambda: VAULT, {}, Policy(allow_private=True))
+    control = Control(world.registry, lambda: world.vault, {}, Policy(allow_private=True))
     hook = await world.endpoint(
         at_once=7, options=EndpointOptions(per_second=5, where='type == "purchase_order.approved"')
     )

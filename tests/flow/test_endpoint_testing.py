@@ -17,8 +17,9 @@ from relay.domain.access import written
 from relay.domain.events import EVENT_TYPES
 from relay.domain.signing import verifying_key
 from relay.store.database import opened
+from relay.store.keys import KeyStore
 from relay.store.registry import Registry
-from relay.vault import Keyring, Place, Purpose, Vault
+from relay.vault import Keyring, MasterKeys, Place, Purpose, Vault
 
 pytest_plugins = ["tests.fixtures.cli"]
 
@@ -129,11 +130,12 @@ def test_a_sample_is_as_thin_as_what_the_endpoint_gets(installed, running):
 def test_what_the_endpoint_asks_for_is_shown_and_never_told(installed, running, database_url):
     async def allow():
         async with opened(database_url, connections=1) as database:
-            registry, vault = Registry(database), Vault(Keyring.from_text(os.environ["RELAY_VAULT__MASTER_KEY"]))
+            registry, ring = Registry(database), Keyring.from_text(os.environ["RELAY_VAULT__MASTER_KEY"])
+            vault = Vault(MasterKeys.of(ring), KeyStore(database))
             subject = (await registry.endpoint("hook")).subject
             place = Place(subject.customer_id, subject.id, Purpose.ACCESS)
             access = access_given({"auth": {"kind": "bearer", "token": "canary-token"}})
-            sealed = vault.seal(await registry.customer_key("acme"), place, written(access))
+            sealed = await vault.seal(place, written(access))
             async with database.session() as connection:
                 await connection.execute("UPDATE endpoints SET access = $2 WHERE id = $1", subject.id, sealed)
 

@@ -14,21 +14,20 @@ from relay.domain.errors import KeyTrouble, NotFound, UserError
 from relay.domain.rotation import read, signing_keys
 from relay.domain.signing import parse_secret, verifying_key
 from relay.store.log import LogStore
-from relay.vault import Keyring, Place, Purpose, Vault
+from relay.vault import Keyring, MasterKeys, Place, Purpose
 
-VAULT = Vault(Keyring(current="k1", keys={"k1": os.urandom(32)}))
 URL = "https://x.example/"
 
 
 @pytest.fixture
 def control(world):
-    return Control(world.registry, lambda: VAULT, CONNECTORS)
+    return Control(world.registry, lambda: world.vault, CONNECTORS)
 
 
 async def stored(control, name="hook"):
     subject = (await control.registry.endpoint(name)).subject
-    key = await control.registry.customer_key(subject.customer_id)
-    return read(VAULT.open(key, Place(subject.customer_id, subject.id, Purpose.SIGNING_SECRET), subject.sealed))
+    place = Place(subject.customer_id, subject.id, Purpose.SIGNING_SECRET)
+    return read(await control.vault().open(place, subject.sealed))
 
 
 async def added(control, signing="hmac"):
@@ -103,7 +102,7 @@ async def test_what_cannot_be_rotated_says_why(control):
         await control.rotate_secret("hook", overlap=timedelta(days=91))
     with pytest.raises(UserError, match="unknown signing"):
         await control.rotate_secret("hook", signing="rsa")
-    other = Vault(Keyring(current="k2", keys={"k2": os.urandom(32)}))
+    other = replace(control.vault(), masters=MasterKeys.of(Keyring(current="k2", keys={"k2": os.urandom(32)})))
     with pytest.raises(KeyTrouble):
         await replace(control, vault=lambda: other).rotate_secret("hook")
     assert len(await stored(control)) == 1

@@ -22,7 +22,7 @@ ORDER = PurchaseOrder(remote_id="p1", status="approved")
 @pytest.fixture
 async def many(world):
     """Six free connections and six free endpoints."""
-    await world.registry.customer_key("acme", b"k")
+    await world.customer()
     for number in range(6):
         await world.registry.add_connection(connection_named(f"n{number}"))
         await world.registry.add_endpoint(endpoint(f"n{number}"))

@@ -15,16 +15,9 @@ from tests.fixtures.store import attempt, connection_named, endpoint_named
 
 @pytest.fixture
 async def registry(world):
-    await world.registry.customer_key("acme", b"first")
-    await world.registry.customer_key("umbrella", b"first")
+    await world.customer("acme")
+    await world.customer("umbrella")
     return world.registry
-
-
-async def test_a_customers_key_is_made_once_and_kept(registry):
-    assert await registry.customer_key("acme", b"second") == b"first"
-    assert await registry.customer_key("acme") == b"first"
-    with pytest.raises(NotFound, match="there is no customer 'nobody'"):
-        await registry.customer_key("nobody")
 
 
 async def test_what_was_added_is_found_by_id_by_name_and_by_customer(registry):

@@ -1,7 +1,5 @@
 """Operations on what an earlier version stored: what cannot be used is named, and nothing secret with it."""
 
-import os
-
 import orjson
 import pytest
 
@@ -10,26 +8,23 @@ from relay.control import Control
 from relay.domain.connections import Connection, ConnectionId, CustomerId
 from relay.domain.errors import UserError
 from relay.store.named import Sighting
-from relay.vault import Keyring, Place, Purpose, Vault
+from relay.vault import Place, Purpose
+from tests.fixtures.vault import at_once, vault_of
 
 CANARY = "canary-5b2e"
 SETTINGS = {"url": "https://erp.example/rest", "tenant": "T1,01"}
-VAULT = Vault(Keyring(current="k1", keys={"k1": os.urandom(32)}))
+VAULT = vault_of("k1")
 
 
 class Kept:
     """A registry of one connection, as it was stored."""
 
     def __init__(self, settings, credentials):
-        self.key = VAULT.new_customer_key("acme")
-        sealed = VAULT.seal(self.key, Place("acme", "con_1", Purpose.CREDENTIALS), orjson.dumps(credentials))
+        sealed = at_once(VAULT.seal(Place("acme", "con_1", Purpose.CREDENTIALS), orjson.dumps(credentials)))
         self.subject = Connection(ConnectionId("con_1"), CustomerId("acme"), "erp", "protheus", settings, sealed=sealed)
 
     async def connection(self, _name):
         return Sighting(self.subject, None, {})
-
-    async def customer_key(self, _customer_id):
-        return self.key
 
 
 def control(settings, credentials):

@@ -18,13 +18,12 @@ from relay.domain.errors import CredentialsRefused, KeyTrouble, LeaseLost, Unava
 from relay.domain.rotation import LiveSecret, written
 from relay.domain.signing import new_secret, parse_secret, verifying_key
 from relay.ports import Claimed, ConnectorKind, Pace
-from relay.runners import ConnectionParts, ConnectionRunner, EndpointParts, EndpointRunner, Opener, utc_now
+from relay.runners import ConnectionParts, ConnectionRunner, EndpointParts, EndpointRunner, utc_now
 from relay.stages.lease import KeepLeases
 from relay.stages.poll import Patience
 from relay.stages.publish import Destinations
 from relay.stages.reconcile import Doubt
-from relay.vault.keyring import Keyring
-from relay.vault.vault import Place, Purpose, Vault
+from relay.vault import Place, Purpose
 from tests.fakes import (
     LEASE,
     START,
@@ -41,9 +40,9 @@ from tests.fakes import (
     running,
     until,
 )
+from tests.fixtures.vault import at_once, vault_of
 
-VAULT = Vault(Keyring(current="k1", keys={"k1": b"1" * 32}))
-KEY = VAULT.new_customer_key("acme")
+VAULT = vault_of("k1")
 CANARY = "canary-password"
 SECRET = new_secret(b"7" * 32)
 SEALABLE = written([LiveSecret(SECRET)])
@@ -59,15 +58,11 @@ class Credentials(BaseModel):
     password: SecretStr
 
 
-async def keys(_customer_id):
-    return KEY
-
-
 def sealed(secret, subject="con_1", purpose=Purpose.CREDENTIALS):
-    return VAULT.seal(KEY, Place("acme", subject, purpose), secret)
+    return at_once(VAULT.seal(Place("acme", subject, purpose), secret))
 
 
-def connection_runner(world, erp, broker=None, *, secret=None, opener=None, **values):
+def connection_runner(world, erp, broker=None, *, secret=None, vault=VAULT, **values):
     def build(_settings, credentials, client, _mappings):
         assert isinstance(client, httpx.AsyncClient)
         erp.password = credentials.password.get_secret_value()
@@ -75,7 +70,7 @@ def connection_runner(world, erp, broker=None, *, secret=None, opener=None, **va
 
     parts = ConnectionParts(
         kinds={"fake": ConnectorKind("fake", "Fake", Settings, Credentials, PACE, build)},
-        opener=opener or Opener(VAULT, keys),
+        vault=vault,
         orders=world,
         syncs=world,
         outbox=world,
@@ -254,11 +249,8 @@ def test_key_trouble_is_one_clear_line_of_the_log():
         store = Leases()
         store.add("con_1")
 
-        async def no_key(_customer_id):
-            raise KeyTrouble("the master key k7 is missing: add it to RELAY_VAULT__MASTER_KEY")
-
         def start(_claimed):
-            return connection_runner(World(), Erp(), opener=Opener(VAULT, no_key))
+            return connection_runner(World(), Erp(), vault=vault_of("k7", keys=VAULT.keys))
 
         keeper = KeepLeases("connections", "w", store, start, 15.0, 1.0, 20.0)
         with capture_logs() as logs:
@@ -266,7 +258,7 @@ def test_key_trouble_is_one_clear_line_of_the_log():
                 await until(lambda: any(line["event"] == "runner.ended" for line in logs), 10)
                 keeper.stop()
         [line] = [line for line in logs if line["event"] == "runner.ended"]
-        assert "the master key k7 is missing" in line["problem"]
+        assert "the master key `k1` is missing (there: k7)" in line["problem"]
         assert "exc_info" not in line
 
     run(work())
@@ -274,7 +266,7 @@ def test_key_trouble_is_one_clear_line_of_the_log():
 
 def endpoint_runner(world, url, secrets=SEALABLE, **values):
     subject = replace(endpoint(**values), url=url, sealed=sealed(secrets, "end_1", Purpose.SIGNING_SECRET))
-    parts = EndpointParts(Opener(VAULT, keys), world, timedelta(seconds=2), Policy(allow_private=True))
+    parts = EndpointParts(VAULT, world, timedelta(seconds=2), Policy(allow_private=True))
     return EndpointRunner(Claimed(ENDPOINT_LEASE, 1, subject), parts)
 
 

@@ -1,0 +1,16 @@
+"""Customers' data keys: each is wrapped by a master key, and has a version that the values sealed with it name."""
+
+from dataclasses import dataclass, field
+
+FIRST_VERSION = 1
+LAST_VERSION = 0xFFFF
+"""A sealed value has two bytes for the version of its key."""
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerKey:
+    """One version of a customer's data key, as it is stored: wrapped."""
+
+    customer_id: str
+    version: int
+    wrapped: bytes = field(repr=False)
