@@ -22,8 +22,9 @@ from relay.api.app import Check, application
 from relay.api.core import Core
 from relay.api.serving import Tls, served, served_locally
 from relay.connectors import CONNECTORS
-from relay.control import Control
+from relay.control import Control, KeyCare
 from relay.control.at_hand import Usual
+from relay.control.keys import MOST_NAMED
 from relay.domain.egress import Policy, networks, ports, proxy
 from relay.domain.errors import Unavailable, UserError
 from relay.domain.lanes import Memory
@@ -351,11 +352,18 @@ async def worker(settings: Settings, standing_on: Parts, local: Path | None = No
         async def broker_answers() -> None:
             await probe(access, deadline=2)
 
+        await _tell_missing(KeyCare(KeyStore(database), lambda: Vault(keys, KeyStore(database))))
         checks: dict[str, Check] = {"broker": broker_answers}
         health = await stack.enter_async_context(http(settings, standing_on.database_url, checks, local))
         yield _wired(
             settings, Wires(database, leasing, keys, access, capabilities, topics, publisher), standing_on, health
         )
+
+
+async def _tell_missing(care: KeyCare) -> None:
+    """Of master keys that data keys need and that are not here: their customers' work is not done."""
+    for master, customers in (await care.missing()).items():
+        log.error("keys.missing", master_key=master, customers=customers[:MOST_NAMED], count=len(customers))
 
 
 @dataclass(frozen=True, slots=True)

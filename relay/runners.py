@@ -160,7 +160,7 @@ class ConnectionRunner:
                 f"connection {connection.name!r}: this version of relay has no connector {connection.connector!r}"
             )
         place = Place(connection.customer_id, connection.id, Purpose.CREDENTIALS)
-        secret = await self.parts.vault.open(place, connection.sealed)
+        secret = await self.parts.vault.open_patiently(place, connection.sealed, self._stop.is_set)
         return connector_of(kind, connection, secret, await stack.enter_async_context(polite_client(kind.pace)))
 
     async def _cannot_begin(self, error: UserError) -> None:
@@ -306,11 +306,12 @@ class EndpointRunner:
 
     async def _keys(self, endpoint: Endpoint) -> list[SigningKey | TimedKey]:
         place = Place(endpoint.customer_id, endpoint.id, Purpose.SIGNING_SECRET)
-        opened = await self.parts.vault.open(place, endpoint.sealed)
+        opened = await self.parts.vault.open_patiently(place, endpoint.sealed, lambda: self._stopped)
         return signing_keys(read(opened), int(self.parts.clock().timestamp()))
 
     async def _access(self, endpoint: Endpoint) -> Access:
         if not endpoint.access:
             return Access()
         place = Place(endpoint.customer_id, endpoint.id, Purpose.ACCESS)
-        return read_access(await self.parts.vault.open(place, endpoint.access))
+        opened = await self.parts.vault.open_patiently(place, endpoint.access, lambda: self._stopped)
+        return read_access(opened)

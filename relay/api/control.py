@@ -7,6 +7,7 @@ from fastapi import APIRouter, FastAPI
 from relay.api.core import Core
 from relay.api.deliveries import deliveries_router, explain_router, replays_router
 from relay.api.endpoints import endpoints_router
+from relay.api.master_keys import keys_router
 from relay.api.operators import audit_router, me_router, operators_router
 from relay.api.orders import orders_router
 
@@ -19,6 +20,7 @@ ROUTERS: tuple[Callable[[Core], APIRouter], ...] = (
     deliveries_router,
     replays_router,
     explain_router,
+    keys_router,
 )
 
 

@@ -1,22 +1,32 @@
-"""`relay keys`: master keys, which wrap every customer's data key."""
+"""`relay keys`: master keys, which wrap every customer's data key; both are shown, checked and replaced here."""
 
 import base64
 import os
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from relay.cli.options import AsJson
-from relay.cli.shown import document, line
+from relay.cli.options import AsJson, Data
+from relay.cli.progress import progress
+from relay.cli.running import with_control
+from relay.cli.shown import document, line, table
+from relay.domain.errors import UserError
 
-app = typer.Typer(help="Master keys.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from relay.control import Control, KeyProblem, KeysChecked, KeysRotated, KeysShown
+
+NOT_WELL = 1
+"""Exit code when something does not open."""
+MOST_TOLD = 100
+
+app = typer.Typer(help="Master keys and customers' data keys.", no_args_is_help=True)
 
 
 @app.callback()
 def _keys() -> None:
-    """Master keys, which wrap the data key of every customer."""
+    """Master keys, which wrap the data key of every customer, and those data keys."""
 
 
 @app.command("new")
@@ -45,3 +55,105 @@ def new(
         document(told)
     else:
         line(said)
+
+
+@app.command("show")
+def show(*, data: Data = None, as_json: AsJson = False) -> None:
+    """Show the master keys, how many data keys each has wrapped, and which are missing."""
+    shown = with_control(data, lambda control: control.keys.show())
+    if as_json:
+        document(shown)
+    else:
+        _tell_shown(shown)
+
+
+@app.command("check")
+def check(*, data: Data = None, as_json: AsJson = False) -> None:
+    """Open every data key and every sealed value, and name what does not open; exit code 1 then."""
+
+    async def work(control: "Control") -> "KeysChecked":
+        with progress("data keys opened") as told:
+            return await control.keys.check(told)
+
+    checked = with_control(data, work)
+    if as_json:
+        document(checked)
+    else:
+        line(f"{checked.data_keys} data keys and {checked.values} sealed values were opened")
+        _tell_problems(checked.problems)
+    if not checked.ok:
+        raise typer.Exit(NOT_WELL)
+
+
+@app.command("rotate")
+def rotate(
+    *,
+    data_keys: Annotated[
+        bool, typer.Option("--data-keys", help="Make new data keys and seal everything anew with them.")
+    ] = False,
+    customer: Annotated[str | None, typer.Option(help="Only this customer's data key; with --data-keys.")] = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Wrap every data key by the current master key; the others may then be removed.
+
+    With --data-keys the data keys are replaced, too. Workers go on meanwhile. It may be stopped and given again: it
+    goes on where it was.
+    """
+    if customer is not None and not data_keys:
+        raise UserError("--customer goes with --data-keys: wrapping anew is done for all customers at once")
+
+    async def work(control: "Control") -> "KeysRotated":
+        if data_keys:
+            with progress("customers with a new data key") as told:
+                return await control.keys.renew(customer, told)
+        with progress("data keys looked at") as told:
+            return await control.keys.rewrap(told)
+
+    rotated = with_control(data, work)
+    if as_json:
+        document(rotated)
+    else:
+        _tell_rotated(rotated, data_keys=data_keys)
+    if not rotated.ok:
+        raise typer.Exit(NOT_WELL)
+
+
+def _tell_shown(shown: "KeysShown") -> None:
+    table(
+        ("master key", "state", "data keys", "needed by"),
+        [
+            (
+                each.id,
+                "missing" if not each.here else "current" if each.current else "there",
+                each.data_keys,
+                each.customers,
+            )
+            for each in shown.masters
+        ],
+        empty="no master keys",
+    )
+    line(f"{shown.customers} customers with {shown.data_keys} data keys")
+    for customer in shown.damaged:
+        line(f"the data key of {customer} is damaged: see `relay keys check`")
+    if shown.rotation_began:
+        line("a rotation of all data keys is not done: `relay keys rotate --data-keys` goes on with it")
+    elif shown.exchanging:
+        line(f"something is sealed with older data keys of {', '.join(shown.exchanging)}: see `relay keys check`")
+
+
+def _tell_rotated(rotated: "KeysRotated", *, data_keys: bool) -> None:
+    if data_keys:
+        line(f"{rotated.done} customers have a new data key; {rotated.values} values were sealed anew")
+    else:
+        line(f"{rotated.done} data keys were wrapped by the current master key")
+    _tell_problems(rotated.problems)
+
+
+def _tell_problems(problems: "tuple[KeyProblem, ...]") -> None:
+    for each in problems[:MOST_TOLD]:
+        where = f"{each.purpose} of {each.subject}" if each.subject else f"data key {each.version}"
+        values = f" ({each.values} values are sealed with it)" if each.values else ""
+        line(f"{each.customer}: {where}: {each.problem}{values}")
+    if len(problems) > MOST_TOLD:
+        line(f"and {len(problems) - MOST_TOLD} more: --json tells all")

@@ -10,9 +10,16 @@ from dataclasses import dataclass
 from relay.control.connections import ConnectionOperations
 from relay.control.deliveries import DeliveryOperations
 from relay.control.endpoints import EndpointOperations
+from relay.control.keys import KeyCare
 from relay.control.sync import SyncOperations
+from relay.store.keys import KeyStore
 
 
 @dataclass(frozen=True, slots=True)
 class Control(ConnectionOperations, SyncOperations, EndpointOperations, DeliveryOperations):
     """All operations."""
+
+    @property
+    def keys(self) -> KeyCare:
+        """Master keys and data keys."""
+        return KeyCare(KeyStore(self.registry.database), self.vault)

@@ -3,8 +3,6 @@
 from dataclasses import dataclass, field
 
 FIRST_VERSION = 1
-LAST_VERSION = 0xFFFF
-"""A sealed value has two bytes for the version of its key."""
 
 
 @dataclass(frozen=True, slots=True)

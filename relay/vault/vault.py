@@ -7,16 +7,24 @@ A sealed value opens only with its customer's key and in its own place: copied t
 is refused. Data keys are unwrapped for each use; only those that a KMS unwraps are remembered for a while.
 """
 
+import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from relay.domain.errors import KeyTrouble
+import structlog
+
+from relay.domain.errors import KeyTrouble, Transient
 from relay.domain.keys import FIRST_VERSION, CustomerKey
 from relay.vault.envelope import KEY_BYTES, bound_to, head_of, open_sealed, seal, version_of
 from relay.vault.masters import MasterKeys
+
+log = structlog.get_logger()
+
+ASK_AGAIN = 2.0
+"""Seconds, when a KMS does not say how long it wants to be left alone."""
 
 
 class Purpose(StrEnum):
@@ -89,6 +97,20 @@ class Vault:
             return opened_with(await self.masters.unwrap(key), place, sealed)
         except KeyTrouble as trouble:
             raise KeyTrouble(f"the {place.purpose} of `{place.subject}` cannot be opened: {trouble}") from None
+
+    async def open_patiently(self, place: Place, sealed: bytes, stopping: Callable[[], bool]) -> bytes:
+        """The secret of this place, as soon as the KMS answers; Transient is raised only when the wait is to stop.
+
+        Raises KeyTrouble as `open` does.
+        """
+        while True:
+            try:
+                return await self.open(place, sealed)
+            except Transient as trouble:
+                if stopping():
+                    raise
+                log.warning("vault.waits", subject=place.subject, problem=str(trouble))
+                await asyncio.sleep(trouble.retry_after or ASK_AGAIN)
 
     async def new_keys(self, wanted: Sequence[tuple[str, int]]) -> list[CustomerKey]:
         """New random data keys for these customers in these versions, wrapped by the current master key.
