@@ -127,13 +127,14 @@ def migrate(url: str) -> None:
         Unavailable: the database is not there.
         UserError: `url` is not one of PostgreSQL.
     """
+    if asyncio.run(_version(checked(url))) == _newest():
+        return
     # Here, because with SQLAlchemy they are a third of what a process loads, and most have nothing to migrate.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
 
     config = Config()
     config.set_main_option("script_location", str(migrations()))
-    checked(url)
 
     async def connect() -> asyncpg.Connection:
         return await asyncpg.connect(url, timeout=CONNECT_SECONDS)
@@ -142,6 +143,23 @@ def migrate(url: str) -> None:
     config.attributes["connect"] = connect
     with mapped():
         command.upgrade(config, "head")
+
+
+def _newest() -> str:
+    return max(path.name.partition("_")[0] for path in (migrations() / "versions").glob("*.py"))
+
+
+async def _version(url: str) -> str | None:
+    """The migration that the schema at `url` has reached, if any."""
+    with mapped():
+        connection = await asyncpg.connect(url, timeout=CONNECT_SECONDS)
+        try:
+            version: str | None = await connection.fetchval("SELECT version_num FROM alembic_version")
+        except asyncpg.UndefinedTableError:
+            return None
+        finally:
+            await connection.close()
+    return version
 
 
 @asynccontextmanager

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 async def test_a_quick_run_measures_what_is_asked_for_and_leaves_a_report(tmp_path):
     only = ("line", "latency", "deliver-1-tls", "deliver-100-2", "hanging", "drain")
     small = ("--deliveries", "80", "--events", "40", "--seconds", "0.5", "--drain", "200", "--out", str(tmp_path))

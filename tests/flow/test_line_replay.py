@@ -56,6 +56,10 @@ async def heard_all(line, erp):
         for order in busy:
             erp.approve(order)
         await eventually(lambda: [hook.tally.latest.get(name) for name in names] == [2, 2, 2], "approved")
+        async with asyncio.timeout(PATIENCE):
+            # What was answered is recorded a moment later.
+            while (await line.registry.endpoint("hook")).counts["waiting"]:  # noqa: ASYNC110 - it watches a database
+                await asyncio.sleep(0.02)
         heard.again()
         yield heard, hook, busy
 
