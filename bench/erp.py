@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from relay.domain.capabilities import Capabilities
 from relay.domain.connections import Cursor
 from relay.domain.orders import Item, Line, Named, PaymentTerms, PurchaseOrder, Status, Vendor
-from relay.ports import ConnectorKind, Mappings, Pace, Page, Sample
+from relay.ports import ConnectorKind, Found, Mappings, Pace, Page, Sample
 
 PAGE = 200
 NAME = "memory"
@@ -61,6 +61,9 @@ class Memory:
 
     async def sample(self, most: int) -> Sample:
         raise AssertionError(f"nobody looks at {most} orders")
+
+    async def found(self) -> Found:
+        return Found()
 
     def capabilities(self) -> Capabilities:
         return Capabilities(connector=NAME, fields=())

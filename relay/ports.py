@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from relay.domain.admission import Admitted
 from relay.domain.capabilities import Capabilities, SourceField
@@ -76,6 +76,19 @@ class Sample:
     missing: tuple[str, ...] = ()
 
 
+class Found(BaseModel):
+    """What an ERP said of itself while its first page was read."""
+
+    model_config = ConfigDict(frozen=True)
+
+    version: str | None = None
+    changes: str = ""
+    """How changes are found in it."""
+    time_zone: str = ""
+    """What its times and dates mean."""
+    fix: tuple[str, ...] = ()
+
+
 class Connector(Protocol):
     """One ERP dialect: translation only. Retries, limits and storage belong to others.
 
@@ -114,6 +127,10 @@ class Connector(Protocol):
 
     async def sample(self, most: int) -> Sample:
         """Up to `most` orders with everything that their records hold, the latest ones where the ERP can tell."""
+        ...
+
+    async def found(self) -> Found:
+        """What the ERP says of itself; asked once something has been read."""
         ...
 
     def capabilities(self) -> Capabilities:

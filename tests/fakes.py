@@ -23,7 +23,7 @@ from relay.domain.endpoints import Endpoint, EndpointId
 from relay.domain.errors import LeaseLost, Unavailable
 from relay.domain.messages import Published
 from relay.domain.orders import Line, PurchaseOrder, Status
-from relay.ports import Claimed, Heads, OutboxRow, Page, Renewed
+from relay.ports import Claimed, Found, Heads, OutboxRow, Page, Renewed
 
 START = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 LEASE = Lease("con_1", "worker-1", 1)
@@ -416,6 +416,9 @@ class Erp:
     async def read(self, remote_id):
         self.asked.append(remote_id)
         return await _played(self.orders.get(remote_id))
+
+    async def found(self):
+        return Found(version="1.0")
 
     def capabilities(self):
         return Capabilities(connector="fake", fields=(FieldCapability(path="incoterm", readable=False),))

@@ -4,7 +4,9 @@ from collections.abc import Callable
 
 from fastapi import APIRouter, FastAPI
 
+from relay.api.connections import connections_router
 from relay.api.core import Core
+from relay.api.customers import connectors_router, customers_router
 from relay.api.deliveries import deliveries_router, explain_router, replays_router
 from relay.api.endpoints import endpoints_router
 from relay.api.master_keys import keys_router
@@ -15,6 +17,9 @@ ROUTERS: tuple[Callable[[Core], APIRouter], ...] = (
     me_router,
     operators_router,
     audit_router,
+    customers_router,
+    connectors_router,
+    connections_router,
     endpoints_router,
     orders_router,
     deliveries_router,

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from relay.cli import syncs
+from relay.cli import connection_life, syncs
+from relay.cli.connection_life import tell_look
 from relay.cli.options import AsJson, Customer, Data, Name, span
 from relay.cli.running import with_control
 from relay.cli.shown import details, document, line, note, table
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="ERPs that are watched.", no_args_is_help=True)
 syncs.add_to(app)
+connection_life.add_to(app)
 
 CredentialsFile = Annotated[
     Path | None, typer.Option(help="JSON or name=value lines; - is standard input. Without it they are asked for.")
@@ -183,13 +185,9 @@ def remove(
 def _tell_added(added: "ConnectionAdded", what: str) -> None:
     connection = added.connection
     line(f"{what} {connection.customer}/{connection.name} ({connection.id})")
-    if look := added.look:
-        example = f", {look.example} among them" if look.example else ""
-        line(f"the first page has {look.orders} orders{example}")
-        for each in look.rejected:
-            line(f"rejected record {each.remote_id or '?'}: {each.field}: {each.reason}")
-        for warning in look.warnings:
-            line(f"warning: {warning}")
+    if added.look:
+        tell_look(added.look)
+    line(f"token of this connection, shown only now: {added.token}")
     line(f"`relay up` or a worker polls it every {connection.poll_every.total_seconds():g} s")
 
 

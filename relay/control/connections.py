@@ -1,5 +1,6 @@
 """Connections: added after a first look at the ERP, paused, resumed, given new credentials, removed."""
 
+import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,8 +16,9 @@ from relay.control.look import first_look, unconnected
 from relay.control.views import ConnectionAdded, ConnectionView
 from relay.domain.capabilities import Capabilities
 from relay.domain.connections import Connection, ConnectionId, ConnectionState, CustomerId
-from relay.domain.errors import AlreadyThere, NotFound
+from relay.domain.errors import AlreadyThere, NotFound, UserError
 from relay.domain.mapping import MappingVersion
+from relay.domain.tokens import TOKEN_BYTES, TokenKind, digest_of, token_of
 from relay.vault.vault import Place, Purpose
 
 POLL_EVERY = timedelta(seconds=60)
@@ -72,8 +74,9 @@ class ConnectionOperations(AtHand):
                 Place(customer, connection_id, Purpose.CREDENTIALS), orjson.dumps(dict(credentials))
             ),
         )
-        await self.registry.add_connection(new)
-        return ConnectionAdded(connection=await self.connection(connection_id), look=look)
+        token = new_token()
+        await self.registry.add_connection(new, token_digest=digest_of(token))
+        return ConnectionAdded(connection=await self.connection(connection_id), look=look, token=token)
 
     async def connections(self) -> list[ConnectionView]:
         """All connections, by customer and name."""
@@ -84,15 +87,18 @@ class ConnectionOperations(AtHand):
         return ConnectionView.of(await self.registry.connection(name))
 
     async def pause_connection(self, name: str) -> ConnectionView:
-        """Poll no more until it is resumed; what was read is still published and delivered. Raises NotFound."""
+        """Poll no more until it is resumed; what was read is still published and delivered.
+
+        Raises NotFound, and UserError when it is disconnected.
+        """
         return await self._set_connection(name, ConnectionState.PAUSED)
 
     async def resume_connection(self, name: str) -> ConnectionView:
-        """Poll again, at once and from where it stopped. Raises NotFound."""
+        """Poll again, at once and from where it stopped. Raises NotFound, and UserError when it is disconnected."""
         return await self._set_connection(name, ConnectionState.ACTIVE)
 
     async def reconnect(self, name: str, credentials: Mapping[str, Any], *, check: bool = True) -> ConnectionAdded:
-        """Give a connection new credentials and resume it where it stopped; `check` tries them first.
+        """Give a connection new credentials and a new token, and resume it where it stopped; `check` tries them first.
 
         Raises:
             NotFound: no such connection.
@@ -108,8 +114,9 @@ class ConnectionOperations(AtHand):
         look = await first_look(connector, settings, checked, subject.mapping.overrides) if check else None
         place = Place(subject.customer_id, subject.id, Purpose.CREDENTIALS)
         sealed = await vault.seal(place, orjson.dumps(dict(credentials)))
-        await self.registry.set_credentials(subject.id, sealed)
-        return ConnectionAdded(connection=await self.connection(subject.id), look=look)
+        token = new_token()
+        await self.registry.set_credentials(subject.id, sealed, digest_of(token))
+        return ConnectionAdded(connection=await self.connection(subject.id), look=look, token=token)
 
     async def remove_connection(self, name: str) -> ConnectionView:
         """Remove a connection with its snapshots, events and deliveries; what it was. Raises NotFound."""
@@ -121,11 +128,9 @@ class ConnectionOperations(AtHand):
         """The field mapping of a connection; its ERP is not asked. Raises NotFound, UserError, KeyTrouble."""
         subject: Connection = (await self.registry.connection(name)).subject
         connector = given.connector_named(self.kinds, subject.connector)
-        place = Place(subject.customer_id, subject.id, Purpose.CREDENTIALS)
-        secret = await self.vault().open(place, subject.sealed)
         # Stored by an earlier version, perhaps: what this one does not take is named, and no value with it.
         settings = given.settings_given(connector, subject.settings)
-        credentials = given.credentials_given(connector, orjson.loads(secret))
+        credentials = given.credentials_given(connector, await self._opened(subject))
         async with unconnected(connector, settings, credentials, subject.mapping.overrides) as built:
             return built.capabilities()
 
@@ -138,5 +143,21 @@ class ConnectionOperations(AtHand):
         raise AlreadyThere(f"{customer} already has a connection {name!r}: choose another name")
 
     async def _set_connection(self, name: str, state: ConnectionState) -> ConnectionView:
-        await self.registry.set_connection((await self.registry.connection(name)).subject.id, state)
-        return await self.connection(name)
+        subject: Connection = (await self.registry.connection(name)).subject
+        if subject.state is ConnectionState.DISCONNECTED:
+            raise UserError(f"{subject.name} is disconnected: it has no credentials. Reconnect it with some")
+        await self.registry.set_connection(subject.id, state)
+        return await self.connection(subject.id)
+
+    async def _opened(self, subject: Connection) -> dict[str, Any]:
+        """The credentials as they were given. Raises KeyTrouble, and UserError when there are none any more."""
+        if subject.state is ConnectionState.DISCONNECTED:
+            raise UserError(f"{subject.name} is disconnected: it has no credentials. Reconnect it with some")
+        place = Place(subject.customer_id, subject.id, Purpose.CREDENTIALS)
+        opened: dict[str, Any] = orjson.loads(await self.vault().open(place, subject.sealed))
+        return opened
+
+
+def new_token() -> str:
+    """A connection's token, to be shown once."""
+    return token_of(TokenKind.CONNECTION, os.urandom(TOKEN_BYTES))

@@ -1,12 +1,13 @@
 """Look: read one page of orders from an ERP before its connection is stored, and say what to do when that fails."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 import httpx
 from pydantic import BaseModel
 
 from relay.control.views import FirstLook, RejectedView
+from relay.domain.connections import Cursor
 from relay.domain.errors import CredentialsRefused, Permanent, Throttled, Transient, UnexpectedReply, Unsupported
 from relay.domain.mapping import MappingOverrides
 from relay.ports import Connector, ConnectorKind, Mappings, Page
@@ -34,15 +35,33 @@ async def first_look(
     Throttled.
     """
     async with polite_client(kind.pace) as client, _advised():
-        page = await _first_page(kind.build(settings, credentials, client, Mappings(mapping)))
-    if page is None:
-        return FirstLook()
+        connector = kind.build(settings, credentials, client, Mappings(mapping))
+        page = await _first_page(connector) or Page((), Cursor(""))
+        found = await connector.found()
+    missing = connector.capabilities().unreadable()
     return FirstLook(
+        found=found,
         orders=len(page.orders),
+        currency_gaps=_gaps((each.currency_raw, each.currency) for each in page.orders),
+        unit_gaps=_gaps((line.unit_raw, line.unit) for each in page.orders for line in each.lines),
+        missing_fields=missing,
+        fix=(*found.fix, *_to_fix(page)),
         example=next((each.number or each.remote_id for each in page.orders), None),
         rejected=tuple(RejectedView.of(each) for each in page.rejected[:MOST_REJECTED]),
         warnings=page.warnings,
     )
+
+
+def _gaps(codes: Iterable[tuple[str | None, str | None]]) -> tuple[str, ...]:
+    return tuple(sorted({raw for raw, known in codes if raw and not known}))
+
+
+def _to_fix(page: Page) -> Iterable[str]:
+    if not page.orders and not page.rejected:
+        yield "No order was found: check that this user may see some, and that the settings name the right company"
+    if page.rejected:
+        yield f"{len(page.rejected)} record(s) cannot be read: mend them in the ERP; the others are not held up by them"
+    yield from page.warnings
 
 
 @asynccontextmanager

@@ -7,7 +7,8 @@ Secrets come in and are sealed; only a new signing secret goes out, once. This i
 
 from dataclasses import dataclass
 
-from relay.control.connections import ConnectionOperations
+from relay.control.connection_life import ConnectionLife
+from relay.control.customers import CustomerOperations
 from relay.control.deliveries import DeliveryOperations
 from relay.control.endpoints import EndpointOperations
 from relay.control.keys import KeyCare
@@ -16,7 +17,7 @@ from relay.store.keys import KeyStore
 
 
 @dataclass(frozen=True, slots=True)
-class Control(ConnectionOperations, SyncOperations, EndpointOperations, DeliveryOperations):
+class Control(CustomerOperations, ConnectionLife, SyncOperations, EndpointOperations, DeliveryOperations):
     """All operations."""
 
     @property

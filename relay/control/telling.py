@@ -60,6 +60,11 @@ def connection(facts: ConnectionFacts) -> Said:
             f"Nothing is read from {name}: {_clause(facts.problem, 'the ERP refused the login')}."
             f" `relay connections reconnect {name}` with good credentials goes on.",
         )
+    if facts.state == ConnectionState.DISCONNECTED:
+        return Said(
+            "disconnected",
+            f"Nothing is read from {name}: it is disconnected. `relay connections reconnect {name}` connects it again.",
+        )
     polled = "it was never read well yet" if facts.polled_at is None else f"last read {ago(facts.polled_at, facts.now)}"
     if not facts.held:
         return Said(

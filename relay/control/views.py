@@ -15,7 +15,7 @@ from relay.domain.ed25519_keys import public_key
 from relay.domain.endpoints import Endpoint, EndpointOptions, EndpointState
 from relay.domain.mapping import MappingOverrides
 from relay.domain.rotation import LiveSecret, Signing
-from relay.ports import Rejected
+from relay.ports import Found, Rejected
 from relay.store.named import Sighting
 
 
@@ -87,17 +87,32 @@ class RejectedView(View):
 class FirstLook(View):
     """What the first page of orders looked like, read before a connection is stored."""
 
-    orders: int = 0
+    orders: int = Field(0, description="Orders on the first page; those after it were not read.")
+    found: Found = Field(Found(), description="What the ERP said of itself.")
+    currency_gaps: tuple[str, ...] = Field((), description="Codes of currencies that no ISO code is known for.")
+    unit_gaps: tuple[str, ...] = Field((), description="Codes of units that no UN/ECE code is known for.")
+    missing_fields: tuple[str, ...] = Field((), description="Fields that this system does not give.")
+    fix: tuple[str, ...] = Field((), description="What to do about all of this, in sentences.")
     example: str | None = Field(default=None, description="Number of one order that was read.")
     rejected: tuple[RejectedView, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
 class ConnectionAdded(View):
-    """A new connection; `look` is None when it was stored without asking the ERP."""
+    """A connection with new credentials; `look` is None when they were stored without asking the ERP."""
 
     connection: ConnectionView
     look: FirstLook | None
+    token: str = Field(
+        repr=False, description="The connection's token, shown only now: `Authorization: Bearer rlyc_...`."
+    )
+
+
+class ConnectionToken(View):
+    """A connection's new token, in the one answer that shows it."""
+
+    connection: ConnectionView
+    token: str = Field(repr=False, description="Shown only now; the one before it is good no more.")
 
 
 class AttemptView(View):

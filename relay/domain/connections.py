@@ -19,6 +19,8 @@ class ConnectionState(StrEnum):
     ACTIVE = "active"
     PAUSED = "paused"
     NEEDS_RECONNECT = "needs_reconnect"
+    DISCONNECTED = "disconnected"
+    """Its credentials are erased; what it told is kept. New credentials connect it again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,22 @@
 """Connections as people keep them: added, seen with counts, paused, given new credentials."""
 
+from typing import TYPE_CHECKING
+
+import asyncpg
+
 from relay.domain.connections import Connection, ConnectionState
+from relay.domain.errors import AlreadyThere, UserError
 from relay.store.leases import connection_of
-from relay.store.named import LIST, Named, Sighting
+from relay.store.named import CHANGED, LIST, NOTIFY, Named, Sighting
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
 
 ADD_CONNECTION = """
     WITH added AS (
         INSERT INTO connections (id, customer_id, name, connector, settings, sealed, poll_every, reconcile_every,
-                                 mapping, mapping_version)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+                                 mapping, mapping_version, token_digest)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $12)
     )
     INSERT INTO mapping_versions (connection_id, number, overrides, announce, made_by)
     SELECT $1, $10, $9, 'mapping_changed', $11 WHERE $10 > 0
@@ -19,7 +27,19 @@ SET_CONNECTION = """
     WHERE id = $1
 """
 SET_CREDENTIALS = """
-    UPDATE connections SET sealed = $2, state = 'active', problem = NULL, notices = '{}', failures = 0, due_at = now(),
+    UPDATE connections SET sealed = $2, token_digest = $3, state = 'active', problem = NULL, notices = '{}',
+        failures = 0, due_at = now(), version = version + 1
+    WHERE id = $1
+"""
+# The token is good as long as the credentials are; both go, and all that was told stays.
+DISCONNECT = """
+    UPDATE connections SET sealed = '', token_digest = NULL, state = 'disconnected', problem = NULL, notices = '{}',
+        failures = 0, version = version + 1
+    WHERE id = $1
+"""
+LOCK_CONNECTION = "SELECT * FROM connections WHERE id = $1 FOR NO KEY UPDATE"
+CHANGE_CONNECTION = """
+    UPDATE connections SET name = $2, settings = $3, poll_every = $4, reconcile_every = $5, due_at = now(),
         version = version + 1
     WHERE id = $1
 """
@@ -34,13 +54,13 @@ CONNECTION_COUNTS = """
 class KeptConnections(Named):
     """The connections of all customers."""
 
-    async def add_connection(self, new: Connection, by: str = "local") -> None:
+    async def add_connection(self, new: Connection, by: str = "local", token_digest: bytes | None = None) -> None:
         """Store a connection; workers are woken. Raises AlreadyThere when the customer has one of that name."""
         await self._add(
             f"{new.customer_id} already has a connection {new.name!r}: choose another --name",
             ADD_CONNECTION,
             *(new.id, new.customer_id, new.name, new.connector, new.settings, new.sealed),
-            *(new.poll_every, new.reconcile_every, new.mapping.overrides.told(), new.mapping.number, by),
+            *(new.poll_every, new.reconcile_every, new.mapping.overrides.told(), new.mapping.number, by, token_digest),
         )
 
     async def connection(self, name: str) -> Sighting:
@@ -60,11 +80,51 @@ class KeptConnections(Named):
             rows = await connection.fetch(LIST.format(table="connections"))
         return [Sighting(connection_of(row), row["problem"], {}, row["polled_at"]) for row in rows]
 
+    async def connection_page(
+        self, after: tuple[str, str], most: int, *, customer: str | None, name: str | None
+    ) -> list[Sighting]:
+        """Up to `most` connections that follow (customer, name), without counts."""
+        rows = await self._page("connections", after, most, customer=customer, name=name)
+        return [Sighting(connection_of(row), row["problem"], {}, row["polled_at"]) for row in rows]
+
     async def set_connection(self, connection_id: str, state: ConnectionState) -> None:
         """Pause or resume; the runner that works on it stops, or another starts."""
         resumed = connection_id if state is ConnectionState.ACTIVE else None
         await self._change(SET_CONNECTION, connection_id, state, resumed=resumed)
 
-    async def set_credentials(self, connection_id: str, sealed: bytes) -> None:
-        """Put new credentials in the place of the old ones, and resume."""
-        await self._change(SET_CREDENTIALS, connection_id, sealed, resumed=connection_id)
+    async def set_credentials(self, connection_id: str, sealed: bytes, token_digest: bytes) -> None:
+        """Put new credentials and a new token in the place of the old ones, and resume."""
+        await self._change(SET_CREDENTIALS, connection_id, sealed, token_digest, resumed=connection_id)
+
+    async def disconnect(self, connection_id: str) -> None:
+        """Erase credentials and token; nothing is read any more, and what was told is kept."""
+        await self._change(DISCONNECT, connection_id)
+
+    async def change_connection(self, before: Connection, after: Connection) -> None:
+        """Put other settings in the place of those that were seen; its runner starts anew.
+
+        Raises:
+            UserError: It is not as `before` any more; nothing was stored.
+            AlreadyThere: The customer has another connection of that name.
+        """
+
+        async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
+            row = await connection.fetchrow(LOCK_CONNECTION, before.id)
+            if row is None or _given(connection_of(row)) != _given(before):
+                raise UserError(f"connection {before.name!r} was changed by somebody else at the same time: try again")
+            await connection.execute(
+                CHANGE_CONNECTION, after.id, after.name, after.settings, after.poll_every, after.reconcile_every
+            )
+            await connection.execute(NOTIFY, CHANGED, before.id)
+
+        try:
+            await self._database.transact(work)
+        except asyncpg.UniqueViolationError:
+            raise AlreadyThere(
+                f"{before.customer_id} already has a connection {after.name!r}: choose another"
+            ) from None
+
+
+def _given(connection: Connection) -> tuple[object, ...]:
+    """What people give a connection and can change."""
+    return connection.name, connection.settings, connection.poll_every, connection.reconcile_every

@@ -43,6 +43,7 @@ SAVE_CURSOR = "UPDATE connections SET cursor = $2 WHERE id = $1"
 # not that of a full pass; and as it reads only what changed, the notices of earlier ones stand until a person resumes.
 POLLED = """
     UPDATE connections SET state = CASE state WHEN 'active' THEN $2 ELSE state END,
+        token_digest = CASE $2 WHEN 'needs_reconnect' THEN NULL ELSE token_digest END,
         problem = CASE WHEN $4 > 0 OR failures > 0 THEN $3 ELSE problem END, failures = $4, due_at = $5,
         notices = ARRAY(SELECT notice FROM unnest($6::text[] || notices) WITH ORDINALITY AS row(notice, place)
                         GROUP BY notice ORDER BY min(place) LIMIT 20),

@@ -51,7 +51,7 @@ from relay.domain.connections import Cursor
 from relay.domain.errors import RecordRejected, Unavailable, UnexpectedReply, Unsupported
 from relay.domain.mapping import MappingOverrides
 from relay.domain.orders import PurchaseOrder
-from relay.ports import Mappings, Page, Rejected, Sample
+from relay.ports import Found, Mappings, Page, Rejected, Sample
 
 Seen = tuple[frozenset[str], int]
 """The stamps with which an order was read, and how often with just these."""
@@ -61,6 +61,12 @@ READ_BACK: Final = 40
 LATELY: Final = dt.timedelta(days=30)
 """How old the orders of a sample may be, while there are some."""
 _AS_IT_IS: Final = Mappings()
+CHANGES_BY_STAMP: Final = "by row stamp (S_T_A_M_P_): each poll reads what was stamped since the one before"
+CHANGES_BY_COMPARING: Final = "by comparing all orders at every poll: SC7 shows no row stamp"
+SWITCH_ON: Final = (
+    "Every poll reads all orders, because SC7 has no S_T_A_M_P_ that this user sees: switch on UseRowStamp in the "
+    "appserver's DBAccess section and update SC7's structure, or set `stamps` to off if it is to stay so"
+)
 CLOCK_MARGIN: Final = dt.timedelta(days=1)
 """How far the ERP's clock may be off: stamps count from this long before the first pass began."""
 
@@ -164,6 +170,15 @@ class ProtheusConnector:
         asked = frozenset(wanted_columns(self._settings, stamps=True, own=await self._own.there()))
         unmapped = await unread(self._walk, one_of(found), asked)
         return Sample(page, unmapped, tuple(sorted(self._own.missing)))
+
+    async def found(self) -> Found:
+        """How changes are found. A Protheus that is only queried does not tell its version."""
+        stamped = bool(self._stamped)
+        return Found(
+            changes=CHANGES_BY_STAMP if stamped else CHANGES_BY_COMPARING,
+            time_zone="stamps (S_T_A_M_P_) are UTC; dates have no time zone",
+            fix=() if stamped or self._settings.stamps == "off" else (SWITCH_ON,),
+        )
 
     def capabilities(self) -> Capabilities:
         """The field mapping of this connection, with what the ERP keeps back from its user once that is known."""

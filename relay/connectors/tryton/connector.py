@@ -24,10 +24,10 @@ from relay.connectors.tryton.schema import Schema, schema_of
 from relay.connectors.tryton.watch import Mark, count, ids_after, ids_before, listed, look, newest
 from relay.domain.capabilities import Capabilities
 from relay.domain.connections import Cursor
-from relay.domain.errors import RecordRejected
+from relay.domain.errors import Permanent, RecordRejected, Transient
 from relay.domain.mapping import MappingOverrides
 from relay.domain.orders import PurchaseOrder
-from relay.ports import ConnectorKind, Mappings, Pace, Page, Rejected, Sample
+from relay.ports import ConnectorKind, Found, Mappings, Pace, Page, Rejected, Sample
 
 NAME: Final = "tryton"
 _AS_IT_IS: Final = Mappings()
@@ -132,6 +132,18 @@ class TrytonConnector:
         page = await self._page(ids, Mark())
         unmapped = await unread(self._rpc, ids, schema) if ids else ()
         return Sample(page, unmapped, self._own.missing(schema))
+
+    async def found(self) -> Found:
+        """Its version, when it tells it."""
+        try:
+            version = await self._rpc.version()
+        except (Transient, Permanent):
+            version = None
+        return Found(
+            version=version,
+            changes="by write dates, of orders and of what belongs to them",
+            time_zone="times are UTC; dates have no time zone",
+        )
 
     def capabilities(self) -> Capabilities:
         """What Tryton gives, field by field; exact for this user once something has been read."""

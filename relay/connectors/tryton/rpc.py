@@ -45,7 +45,8 @@ class SessionAuth(httpx.Auth):
     def __init__(self, base: str, database: str, username: str, password: str) -> None:
         self.url = f"{base}/{quote(database, safe='')}/rpc/"
         """Where the database's calls go."""
-        self._base = base
+        self.root = f"{base}/rpc/"
+        """Where the server's own calls go."""
         self._database = database
         self._username = username
         self._password = password
@@ -63,7 +64,7 @@ class SessionAuth(httpx.Auth):
                     reply = yield self._login()
                     await reply.aread()
                     if reply.status_code == _NOT_FOUND:
-                        databases = yield _rpc(f"{self._base}/rpc/", "common.db.list")
+                        databases = yield _rpc(self.root, "common.db.list")
                         await databases.aread()
                         self._explain(databases)
                     self._session = self._taken(reply)
@@ -112,6 +113,16 @@ class Rpc:
         self._client = client
         self._auth = auth
         self._ids = itertools.count(1)
+
+    async def version(self) -> str | None:
+        """The server's version, which it tells everybody; None when it does not. Raises what `json_of` raises."""
+        body = {"id": 0, "method": "common.server.version", "params": []}
+        reply = await self._client.post(self._auth.root, json=body, headers=_HEADERS, extensions={READING: True})
+        match json_of(checked(reply)):
+            case {"result": str() as version}:
+                return version
+            case _:
+                return None
 
     async def call(self, method: str, *params: Any) -> Any:
         """The result of one method (`model.purchase.purchase.search_read`); an empty context is added.

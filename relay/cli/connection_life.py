@@ -1,0 +1,113 @@
+"""`relay connections check`, `token`, `disconnect` and `export`: what becomes of a connection that is there."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from relay.cli.options import AsJson, Data, Name
+from relay.cli.running import with_control
+from relay.cli.shown import document, line
+
+if TYPE_CHECKING:
+    from relay.control import Control, FirstLook
+
+
+def check(name: Name, *, data: Data = None, as_json: AsJson = False) -> None:
+    """Look at the ERP again with what is stored, and say what was found; nothing is changed."""
+    look = with_control(data, lambda control: control.check_connection(name))
+    if as_json:
+        document(look)
+    else:
+        tell_look(look)
+
+
+def token(
+    name: Name,
+    *,
+    token_file: Annotated[
+        Path | None, typer.Option(help="Write the token here, mode 0600, instead of showing it.")
+    ] = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a new token for the control API, shown once; the one before it is good no more."""
+    from relay.cli.handed_over import private
+
+    with private(token_file, "--token-file") as file:
+        made = with_control(data, lambda control: control.rotate_token(name))
+        if file:
+            file.write(f"{made.token}\n")
+    if as_json:
+        document(made.model_dump(mode="json", exclude={"token"} if token_file else None))
+        return
+    line(f"token written to {token_file}" if token_file else f"token of this connection, shown only now: {made.token}")
+    line(f"good for {made.connection.customer}/{made.connection.name} ({made.connection.id}) only")
+
+
+def disconnect(
+    name: Name,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Erase a connection's credentials and token; its orders and events are kept."""
+    from relay.cli.given import confirm
+
+    if not yes:
+        confirm(f"Erase the credentials and the token of connection {name}?")
+    seen = with_control(data, lambda control: control.disconnect(name))
+    if as_json:
+        document(seen)
+    else:
+        line(f"disconnected {seen.customer}/{seen.name} ({seen.id}): its orders and events are kept")
+
+
+def export(
+    name: Name,
+    *,
+    file: Annotated[Path, typer.Option(help="Where to write it, mode 0600: a new file.", show_default=False)],
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write all that is known of a connection to a file, as lines of JSON: its orders and its events."""
+    from relay.cli.handed_over import private
+    from relay.control.export import Export
+    from relay.store.order_book import OrderBook
+
+    async def work(control: "Control") -> int:
+        seen, lines = await control.connection(name), 0
+        with private(file, "--file") as out:
+            assert out is not None
+            async for each in Export(OrderBook(control.registry.database)).lines(seen):
+                out.write(each.decode())
+                lines += 1
+        return lines
+
+    written = with_control(data, work)
+    if as_json:
+        document({"file": str(file), "lines": written})
+    else:
+        line(f"{written} lines written to {file}")
+
+
+def tell_look(look: "FirstLook") -> None:
+    """What the first page of orders looked like."""
+    example = f", {look.example} among them" if look.example else ""
+    line(f"the first page has {look.orders} orders{example}")
+    if look.found.version:
+        line(f"version {look.found.version}")
+    line(f"changes are found {look.found.changes}; {look.found.time_zone}")
+    if look.missing_fields:
+        line(f"not given by this system: {', '.join(look.missing_fields)}")
+    for each in look.rejected:
+        line(f"rejected record {each.remote_id or '?'}: {each.field}: {each.reason}")
+    for advice in look.fix:
+        line(f"to fix: {advice}")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (check, token, disconnect, export):
+        app.command(command.__name__)(command)
