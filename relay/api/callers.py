@@ -14,7 +14,7 @@ from fastapi import Request, Response
 from relay.api.problems import problem
 from relay.api.refusals import Refusals
 from relay.domain.callers import LOCAL, Caller
-from relay.domain.tokens import digest_of
+from relay.domain.tokens import TokenKind, digest_of, kind_of
 from relay.store.callers import CallerStore
 
 if TYPE_CHECKING:
@@ -63,21 +63,27 @@ class Recognizing:
         token = token_shown(request)
         if token is None and request.scope.get(_LOCAL):
             return LOCAL
-        who, digest = (address_of(request), ""), digest_of(token or "")
+        if token is None or kind_of(token) not in {TokenKind.OPERATOR, TokenKind.CONNECTION}:
+            return _unknown()  # which costs nothing, and so is not counted
+        who, digest = (address_of(request), ""), digest_of(token)
         if digest not in self._good and (seconds := self._refusals.wait(who)):
             headers = {"retry-after": str(seconds)}
             return problem(HTTPStatus.TOO_MANY_REQUESTS, "too many wrong tokens: wait, then try again", headers=headers)
-        found = await self.store.caller(token) if token else None
+        found = await self.store.caller(token)
         if found is None:
             self._good.pop(digest, None)
             self._refusals.count(who)
-            return problem(
-                HTTPStatus.UNAUTHORIZED,
-                "the token is missing, or not good (any more): send `Authorization: Bearer rlyk_...` (an operator "
-                "key) or `rlyc_...` (a connection's token)",
-                headers={"www-authenticate": 'Bearer realm="relay"'},
-            )
+            return _unknown()
         self._good[digest] = None
         if len(self._good) > KEPT:
             del self._good[next(iter(self._good))]
         return found
+
+
+def _unknown() -> Response:
+    return problem(
+        HTTPStatus.UNAUTHORIZED,
+        "the token is missing, or not good (any more): send `Authorization: Bearer rlyk_...` (an operator key) or "
+        "`rlyc_...` (a connection's token)",
+        headers={"www-authenticate": 'Bearer realm="relay"'},
+    )

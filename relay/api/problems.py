@@ -89,8 +89,13 @@ def ended_badly() -> Response:
 def answer_with_problems(app: FastAPI) -> None:
     """Errors that are raised on purpose become problems."""
 
-    async def refused(_: Request, error: Exception) -> Response:
-        return problem_of(error)
+    async def refused(request: Request, error: Exception) -> Response:
+        answer = problem_of(error)
+        if answer.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            # Starlette names the methods of one route of the path, not those of all.
+            path = getattr(request.scope.get("route"), "path", "")
+            answer.headers["allow"] = ", ".join(each.upper() for each in app.openapi()["paths"].get(path, {}))
+        return answer
 
     for kind in (RequestValidationError, HTTPException, RelayError):
         app.add_exception_handler(kind, refused)

@@ -176,7 +176,7 @@ async def test_a_connection_that_a_person_mended_is_noticed_once_and_refused_aga
         if how == "resume":
             await world.registry.set_connection(by.lease.subject, ConnectionState.ACTIVE)
         else:
-            await world.registry.set_credentials(by.lease.subject, b"sealed")
+            await world.registry.set_credentials(by.lease.subject, b"sealed", b"digest")
 
     await mend()
     assert await store.take(10) == [], "it was not waiting for anybody"
