@@ -109,8 +109,9 @@ async def test_a_broker_that_is_killed_under_load_loses_and_reorders_nothing(lin
 
         working = asyncio.create_task(load())
         for _ in range(2):
+            before = len(worker.said("outbox.waits"))
             await asyncio.to_thread(apache_kafka.kill)
-            await eventually(lambda: worker.said("outbox.waits"), "the worker misses it")
+            await eventually(lambda before=before: len(worker.said("outbox.waits")) > before, "the worker misses it")
             await asyncio.to_thread(apache_kafka.restart)
         await working
         latest = defaultdict(dict)

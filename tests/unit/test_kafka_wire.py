@@ -86,7 +86,7 @@ def test_three_replicas_ask_for_two_in_sync(replication, least):
 
 def test_a_broker_with_the_whole_protocol_gets_an_idempotent_producer():
     assert capabilities_of(WHOLE) == Capabilities(
-        idempotent_producer=True, partitions_can_grow=True, session_timeout_ms=30_000
+        idempotent_producer=True, partitions_can_grow=True, session_timeout_ms=10_000
     )
 
 
