@@ -129,7 +129,7 @@ def sign(secrets: Sequence[SigningKey], message_id: str, timestamp: int, body: b
     if not secrets or not _ID.fullmatch(message_id) or not _SECONDS.fullmatch(seconds):
         raise ValueError("signing needs a secret, an id of visible ASCII without dots, and unix seconds")
     signed = _signed_text(message_id, seconds, body)
-    return " ".join(_signature(secret, signed) for secret in secrets)
+    return " ".join([_signature(secret, signed) for secret in secrets])
 
 
 def signed_headers(
@@ -154,13 +154,12 @@ def webhook_headers(secrets: Sequence[SigningKey | TimedKey], delivery: Delivery
     Raises:
         ValueError: No key signs at this time, or the delivery's id cannot be signed.
     """
-    headers = {
-        **signed_headers(secrets, delivery.event_id, timestamp, delivery.body),
-        DELIVERY: delivery.id,
-        ATTEMPT: str(delivery.attempts + 1),
-        NUMBER: str(delivery.number),
-    }
-    return headers | {REPLAY: delivery.replay} if delivery.replay else headers
+    headers = signed_headers(secrets, delivery.event_id, timestamp, delivery.body)
+    headers[DELIVERY], headers[ATTEMPT] = delivery.id, str(delivery.attempts + 1)
+    headers[NUMBER] = str(delivery.number)
+    if delivery.replay:
+        headers[REPLAY] = delivery.replay
+    return headers
 
 
 def verify(
@@ -191,8 +190,11 @@ def _signed_text(message_id: str, seconds: str, body: bytes) -> bytes:
 
 
 def _live(secrets: Sequence[SigningKey | TimedKey], timestamp: int) -> list[SigningKey]:
-    keys = (each if isinstance(each, TimedKey) else TimedKey(each) for each in secrets)
-    return [each.key for each in keys if each.signs(timestamp)]
+    return [
+        each.key if isinstance(each, TimedKey) else each
+        for each in secrets
+        if not isinstance(each, TimedKey) or each.signs(timestamp)
+    ]
 
 
 def _version(key: SigningKey | VerifyingKey) -> str:

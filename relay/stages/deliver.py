@@ -10,24 +10,21 @@ is the flow's decision, how many deliveries are in memory that of lanes and wind
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import structlog
 
-from relay import metrics
 from relay.domain.connections import Lease
-from relay.domain.cursors import cursor_of
-from relay.domain.deliveries import Answer, Attempt, Delivery, DeliveryId, Outcome, Wish
+from relay.domain.deliveries import Attempt, Delivery, DeliveryId, Outcome, Wish
 from relay.domain.endpoints import Endpoint, EndpointState, Health, Ordering
 from relay.domain.flow import BreakerState, Flow, Limits, signal
 from relay.domain.health import Verdict, judged
 from relay.domain.lanes import Lanes, Memory
-from relay.domain.payload import shaped
-from relay.domain.retry import classify, most_attempts, next_attempt, schedule_of
-from relay.domain.signing import CURSOR, SigningKey, TimedKey, webhook_headers
+from relay.domain.signing import SigningKey, TimedKey
 from relay.domain.verification import limit
 from relay.ports import Clock, Deliveries, Dice, Heads, Rules, Sending, Space
+from relay.stages.attempt import Attempting
 
 log = structlog.get_logger()
 
@@ -69,6 +66,8 @@ class Deliver:
         self._window = 2 * AHEAD * self.endpoint.at_once
         self._lanes = Lanes(self._window, self.memory)
         self._health = self.endpoint.health
+        self._deadline = self.endpoint.deadline.total_seconds()
+        self._attempting = Attempting(self.endpoint, self.secrets, self.sender, self.clock, self.dice)
         # Heads that were read before a record was committed would be sent again after it.
         self._turn = asyncio.Lock()
 
@@ -107,7 +106,7 @@ class Deliver:
                     if not self._stopping:
                         await self._refill()
                         for delivery in self._taken():
-                            tasks.create_task(self._send(delivery))
+                            tasks.create_task(self._send(tasks, delivery))
                     await self._rest()
         finally:
             self._lanes.close()
@@ -147,6 +146,8 @@ class Deliver:
 
     def _taken(self) -> list[Delivery]:
         """What goes now: its flow has begun."""
+        if self._lanes.idle:
+            return []
         now = self._looked_at = self._now()
         most = min(self._flow.room(now), AHEAD * self._flow.limit - self._lanes.under_way)
         taken = self._lanes.take(most, self._flow.retry_room(now))
@@ -166,40 +167,26 @@ class Deliver:
                 return
         self._more = self._more or flowing is None or asking <= flowing
 
-    async def _send(self, delivery: Delivery) -> None:
-        attempt = await self._attempt(delivery)
-        # Looked up after the wait: recording puts a new list in the place of the one it takes.
-        self._ended.append(attempt)
-        self._bell.set()
-
-    async def _attempt(self, delivery: Delivery) -> Attempt:
-        started_at, began = self.clock(), self._now()
-        body = shaped(delivery.body, self.endpoint.options.payload)
-        sent = delivery if body is delivery.body else replace(delivery, body=body)
-        headers = webhook_headers(self.secrets, sent, int(started_at.timestamp()))
-        headers[CURSOR] = cursor_of(self.endpoint.id, delivery.number)
-        answer = await self.sender.send(headers, body)
-        attempt = self._judged(delivery, answer, started_at, self._now() - began)
-        self._flowed(attempt)
-        metrics.ATTEMPTS.labels(attempt.outcome).inc()
-        metrics.ATTEMPT_SECONDS.observe(attempt.seconds)
-        log.info(
-            "delivery.attempted",
-            endpoint=self.endpoint.id,
-            delivery=delivery.id,
-            event_id=delivery.event_id,
-            attempt=attempt.number,
-            outcome=attempt.outcome,
-            status=answer.status,
-            error=answer.error,
-            seconds=round(attempt.seconds, 4),
-        )
-        return attempt
+    async def _send(self, tasks: asyncio.TaskGroup, delivery: Delivery) -> None:
+        going = [delivery]
+        while going:
+            # On the same task as long as there is something: to make one for each delivery costs as much as signing it.
+            delivery, *others = going
+            for other in others:
+                tasks.create_task(self._send(tasks, other))
+            attempt = await self._attempting.make(delivery)
+            self._flowed(attempt)
+            self._obeyed(attempt)
+            # Looked up after the wait: recording puts a new list in the place of the one it takes.
+            self._ended.append(attempt)
+            if not self._recording:  # or it rings when it ends
+                self._bell.set()
+            going = [] if self._stopping else self._taken()
 
     def _flowed(self, attempt: Attempt) -> None:
         before = self._flow.state
         self._flow.ended(
-            signal(attempt.answer, attempt.seconds, self.endpoint.deadline.total_seconds()),
+            signal(attempt.answer, attempt.seconds, self._deadline),
             repeated=attempt.number > 1,
             now=self._now(),
             dice=self.dice(),
@@ -208,27 +195,12 @@ class Deliver:
         if (after := self._flow.state) is not before and BreakerState.CLOSED in {before, after}:
             log.info("breaker.turned", endpoint=self.endpoint.id, state=after)
 
-    def _judged(self, delivery: Delivery, answer: Answer, started_at: datetime, seconds: float) -> Attempt:
-        number, outcome, due_at = delivery.attempts + 1, classify(answer), None
-        ended_at = self.clock()
-        options = self.endpoint.options
-        if outcome is Outcome.RETRY:
-            due_at = next_attempt(
-                attempts=number,
-                now=ended_at,
-                dice=self.dice(),
-                retry_after=answer.retry_after,
-                schedule=schedule_of(options),
-                most=most_attempts(answer, options),
-            )
-            outcome = Outcome.RETRY if due_at else Outcome.DEAD
-        if outcome is Outcome.GONE:
-            # It stays the head of its lane, and goes first should a person enable the endpoint again.
-            due_at = ended_at
-        if outcome is Outcome.GONE or answer.wish is Wish.DISABLE:
+    def _obeyed(self, attempt: Attempt) -> None:
+        """A receiver that wants no more gets no more."""
+        answer = attempt.answer
+        if attempt.outcome is Outcome.GONE or answer.wish is Wish.DISABLE:
             said = "410 Gone" if answer.status == 410 else "`webhook-delivery: disable`"  # noqa: PLR2004 - RFC 9110
             self._disabled, self._stopping = f"the endpoint answered {said}: it asks never to be called again", True
-        return Attempt(delivery, number, started_at, seconds, answer, outcome, due_at)
 
     async def _record(self) -> None:
         async with self._turn:

@@ -68,11 +68,13 @@ class Connection(asyncio.Protocol):
             if not self._again:
                 self.close()
 
+    def is_whole(self) -> bool:
+        """Whether it may be kept: it is there, and has sent all."""
+        return self._again and not self._closed and not self.transport.get_write_buffer_size()
+
     def is_free(self) -> bool:
-        """Whether it can take a request: it is there, has sent all, and nothing came that was not asked for."""
-        if self._closed or not self._again or self.transport.get_write_buffer_size():
-            return False
-        return not self._readable.poll(0)
+        """Whether it can take a request: nothing came, and waits to be read, that was not asked for."""
+        return not self._closed and not self._readable.poll(0)
 
     def rest(self) -> None:
         """Wait for the next request, for a while."""

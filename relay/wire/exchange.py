@@ -14,10 +14,10 @@ from importlib.metadata import version
 from pyreqwest.http import Url
 
 from relay.domain.access import Access
-from relay.domain.egress import Address, Proxy
+from relay.domain.egress import Proxy
 from relay.domain.retry import parse_retry_after
 from relay.wire.dial import PROXY_LOGIN, WANTS_LOGIN, Unconnected, Way, login
-from relay.wire.pinned import Dialling, Pinned
+from relay.wire.pinned import Dialling, Pinned, Spot
 from relay.wire.reply import Reply
 from relay.wire.tls import Trust
 
@@ -48,20 +48,23 @@ class Caller:
         request = self._request(method, headers, body)
         now = asyncio.get_running_loop().time
         began = now()
-        found = await self._pinned.found(began)
+        try:
+            spots = await self._pinned.spots(began)
+        except Unconnected as why:
+            return Reply(self._url, error=why.error, detail=why.detail, resolve_seconds=now() - began)
         resolved = now() - began
-        reply = Reply(error=found.error or "timeout", detail=found.detail or "no time was left to connect")
-        for address in found.addresses[:MOST_TRIED]:
+        reply = Reply(self._url, error="timeout", detail="no time was left to connect")
+        for spot in spots[:MOST_TRIED]:
             if ends <= now():
                 break
-            reply = await self._exchange(address, request, body, ends)
+            reply = await self._exchange(spot, request, body, ends)
             if not reply.unconnected:
                 break
-            self._pinned.avoid(address)
+            self._pinned.avoid(spot)
         reply.resolve_seconds = resolved
         if reply.status_at is not None:
             reply.answer_seconds = reply.status_at - began
-            if waits := reply.header("retry-after"):
+            if waits := reply.header(b"retry-after"):
                 reply.retry_after = parse_retry_after(waits, datetime.now(UTC))
         return reply
 
@@ -69,24 +72,24 @@ class Caller:
         """Close the connections. A call still in flight ends as `reset`."""
         self._pinned.close()
 
-    async def _exchange(self, address: Address | Proxy, request: bytes, body: bytes, ends: float) -> Reply:
-        reply = Reply(self._url, address=str(address))
+    async def _exchange(self, spot: Spot, request: bytes, body: bytes, ends: float) -> Reply:
+        reply = Reply(self._url, address=spot.name)
         try:
-            connection = await self._pinned.taken(address, ends - asyncio.get_running_loop().time())
+            connection = await self._pinned.taken(spot, ends - asyncio.get_running_loop().time())
         except Unconnected as why:
             reply.error, reply.detail, reply.unconnected = why.error, why.detail, why.elsewhere
             return reply
         try:
             await connection.exchange(reply, request, body, ends)
         finally:
-            self._pinned.given_back(address, connection)
-        if self._plain and isinstance(address, Proxy) and reply.status == PROXY_LOGIN:
+            self._pinned.given_back(spot, connection)
+        if reply.status == PROXY_LOGIN and self._plain and isinstance(spot.address, Proxy):
             return Reply(error="proxy", detail=WANTS_LOGIN, address=reply.address)
         return reply
 
     def _request(self, method: str, headers: Mapping[str, str], body: bytes) -> bytes:
         """The head. Headers of the call go before those that are always the same."""
-        if not ("".join(headers) + "".join(headers.values())).isprintable():
+        if not "".join([*headers, *headers.values()]).isprintable():
             raise ValueError("a header has characters that HTTP cannot carry")
         always = self._head
         if not self._headers.keys().isdisjoint(headers):
@@ -115,4 +118,4 @@ class Caller:
 
 
 def _lines(headers: Mapping[str, str]) -> str:
-    return "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    return "\r\n".join([*map(": ".join, headers.items()), ""])

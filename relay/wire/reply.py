@@ -7,7 +7,7 @@ from pyreqwest.http import Url
 from relay.domain.deliveries import Answer, Wish
 
 LONGEST_DETAIL, LONGEST_LOCATION = 200, 512
-WISH = "webhook-delivery"
+WISH = b"webhook-delivery"
 """The response header of a receiver that wants no more."""
 
 _REDIRECTS = range(300, 400)
@@ -36,9 +36,9 @@ class Reply:
     body: bytes = b""
     """As much of it as is kept."""
 
-    def header(self, name: str) -> str:
+    def header(self, name: bytes) -> str:
         """A header of the answer; empty when it has none, or one that is not ASCII, or no whole head has come."""
-        value = self.headers.get(name.encode(), b"") if self.status is not None else b""
+        value = self.headers.get(name, b"") if self.status is not None else b""
         return value.decode().strip() if value.isascii() else ""
 
     def answer(self) -> Answer:
@@ -66,7 +66,7 @@ class Reply:
 
     def _location(self) -> str:
         """Where a redirect leads, without user name, query and fragment, which may be secret; empty when unreadable."""
-        value = self.header("location")
+        value = self.header(b"location")
         try:
             leads = self.url.join(value) if value and self.url else None
         except ValueError:

@@ -57,7 +57,9 @@ class WebhookSender:
     async def ask(self, headers: Mapping[str, str]) -> Permission:
         """OPTIONS, once: whether this URL wants webhooks. As `send` in everything else."""
         reply = await self._call("OPTIONS", headers, b"")
-        return Permission(reply.answer(), **{name: reply.header(header) for name, header in PERMISSION.items()})
+        return Permission(
+            reply.answer(), **{name: reply.header(header.encode()) for name, header in PERMISSION.items()}
+        )
 
     async def close(self) -> None:
         """Close the connections. An attempt still in flight ends as `reset`."""

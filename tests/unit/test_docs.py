@@ -227,7 +227,8 @@ def log_events():
             match node:
                 # `tell` is what a level chosen at run time is called.
                 case ast.Call(
-                    func=ast.Attribute(value=ast.Name(id="log" | "_log")) | ast.Name(id="tell"),
+                    func=ast.Attribute(value=ast.Name(id="log" | "_log") | ast.Attribute(attr="_log"))
+                    | ast.Name(id="tell"),
                     args=[ast.Constant(value=str(event))],
                 ):
                     if "." in event:  # a path may be called log, too

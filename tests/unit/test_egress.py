@@ -455,7 +455,7 @@ async def test_an_address_that_nobody_answers_at_is_passed_over_and_tried_last_f
     async with receiving() as receiver, sending(receiver.port, resolve) as sender:
         for _ in range(3):
             assert (await sent(sender)).status == 200
-        assert sender._caller._pinned._found.addresses == (ip_address("127.0.0.1"), ip_address("127.0.0.3"))
+        assert [each.name for each in sender._caller._pinned._spots] == ["127.0.0.1", "127.0.0.3"]
 
 
 async def test_when_no_address_answers_the_last_refusal_is_told():
