@@ -4,7 +4,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from relay.api.core import CallNow, Core, needs
-from relay.control.keys import KeysChecked, KeysRotated, KeysShown
+from relay.control.key_views import KeysChecked, KeysRotated, KeysShown
 from relay.domain.callers import Scope
 from relay.domain.errors import UserError
 

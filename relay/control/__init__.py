@@ -3,7 +3,8 @@
 from relay.control.explain import ConnectionTold, DeliveryTold, EventTold, Explanation, SnapshotTold
 from relay.control.forms import ConnectorForm, FormField, connector_form, form_fields
 from relay.control.given import connector_named, mapping_given, settings_given
-from relay.control.keys import KeyCare, KeyProblem, KeysChecked, KeysRotated, KeysShown, MasterKeyView
+from relay.control.key_views import KeyProblem, KeysChecked, KeysRotated, KeysShown, MasterKeyView
+from relay.control.keys import KeyCare
 from relay.control.operations import Control
 from relay.control.replay import Asked, EventSeen, ReplayFound, Replaying, ReplayView
 from relay.control.sync import SyncView

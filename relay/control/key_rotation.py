@@ -16,9 +16,9 @@ from relay.store.sealed import COLUMNS, SealedValue
 from relay.vault.envelope import version_of
 from relay.vault.vault import Place, Purpose, Vault, opened_with, sealed_with
 
-CUSTOMERS = 100
+CUSTOMERS = 500
 """At a time: their data keys are in memory for so long."""
-VALUES = 500
+VALUES = 1000
 LOOKS = 5
 """Before people who keep on sealing are left to the next rotation."""
 
@@ -72,12 +72,14 @@ class Renewal:
 
     async def _reseal(self, customers: Sequence[str]) -> list[tuple[SealedValue, KeyTrouble]]:
         """Seal everything of these customers with their newest keys; what could not be."""
-        keys = _DataKeys(self.vault, {(key.customer_id, key.version): key for key in await self.store.of(customers)})
+        keys = _DataKeys.of(self.vault, await self.store.of(customers))
         troubles: list[tuple[SealedValue, KeyTrouble]] = []
         for purpose in COLUMNS:
-            after = ""
-            while stale := await self.store.sealed.stale(purpose, keys.newest(), after, VALUES):
-                after = stale[-1].subject
+            after, more = "", True
+            while more:
+                stale = await self.store.sealed.stale(purpose, keys.newest, after, VALUES)
+                if more := len(stale) == VALUES:
+                    after = stale[-1].subject
                 anew: list[tuple[SealedValue, bytes]] = []
                 for value in stale:
                     try:
@@ -94,17 +96,19 @@ class _DataKeys:
 
     vault: Vault
     wrapped: dict[tuple[str, int], CustomerKey]
+    newest: dict[str, int]
     opened: dict[tuple[str, int], bytes] = field(default_factory=dict, repr=False)
 
-    def newest(self) -> dict[str, int]:
-        """The newest version of each customer."""
-        # Sorted by version, so the last one stands.
-        return dict(sorted(self.wrapped))
+    @classmethod
+    def of(cls, vault: Vault, keys: Sequence[CustomerKey]) -> "_DataKeys":
+        # By customer and version, so a customer's last one stands.
+        newest = {key.customer_id: key.version for key in keys}
+        return cls(vault, {(key.customer_id, key.version): key for key in keys}, newest)
 
     async def resealed(self, value: SealedValue) -> bytes:
         """The same secret, sealed with the newest key. Raises KeyTrouble, Transient."""
         place = Place(value.customer_id, value.subject, Purpose(value.purpose))
-        version = self.newest()[value.customer_id]
+        version = self.newest[value.customer_id]
         secret = opened_with(await self._key(value.customer_id, version_of(value.sealed)), place, value.sealed)
         return sealed_with(await self._key(value.customer_id, version), version, place, secret)
 

@@ -1,29 +1,19 @@
 """Master keys: which one wrapped a customer's data key, and how that is opened, wherever the master key is.
 
-    form (1 byte) | length of the master key's id | id | wrapped data key
-
-    form 2   by a key of the keyring, which is here (form 1: the same, from before data keys had versions)
-    form 3   by a key of the KMS, which never leaves it; its id begins with `transit/`
-
 What is wrapped is bound to its customer and version: in another's row it does not open.
 """
 
-import hashlib
-import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
 
 from relay.domain.errors import KeyTrouble
-from relay.domain.keys import FIRST_VERSION, CustomerKey
-from relay.vault.envelope import KEY_BYTES, bound_to, open_sealed, seal
-from relay.vault.keyring import KEY_ID, Keyring
+from relay.domain.keys import CustomerKey
+from relay.vault.envelope import KEY_BYTES, open_sealed, seal
+from relay.vault.keyring import Keyring
 from relay.vault.remembered import Remembered
-
-UNVERSIONED, BY_KEYRING, BY_KMS = 1, 2, 3
-KMS = "transit/"
-KMS_KEY = re.compile(r"transit/[A-Za-z0-9._-]{1,200}")
+from relay.vault.wrapped import BY_KEYRING, BY_KMS, KMS, UNVERSIONED, binding, digest, joined, label, split
 
 Renewed = CustomerKey | KeyTrouble | None
 """A key wrapped anew, why it could not be, or None when there was nothing to do."""
@@ -101,11 +91,11 @@ class MasterKeys:
 
     def master_of(self, key: CustomerKey) -> str:
         """The id of the master key that wrapped it. Raises KeyTrouble when the key is damaged and does not say."""
-        return _split(key)[1]
+        return split(key)[1]
 
     def wrapped_by(self, key: CustomerKey) -> str:
         """The same, with the version of a KMS's key. Raises KeyTrouble."""
-        form, master, wrapped = _split(key)
+        form, master, wrapped = split(key)
         version = self.kms.version(wrapped) if form == BY_KMS and self.kms else ""
         return f"{master} {version}".rstrip()
 
@@ -117,17 +107,17 @@ class MasterKeys:
             Transient: the KMS does not answer.
         """
         master = self.current
-        bindings = [_binding(customer, version, master) for customer, version, _ in keys]
+        bindings = [binding(customer, version, master) for customer, version, _ in keys]
         wrapped: Sequence[bytes | KeyTrouble]
         if master.startswith(KMS):
-            plain = [_digest(aad) + key for aad, (_, _, key) in zip(bindings, keys, strict=True)]
+            plain = [digest(aad) + key for aad, (_, _, key) in zip(bindings, keys, strict=True)]
             wrapped = await self._kms(master).wrap(master.removeprefix(KMS), plain)
         else:
             with_key = self._key(master)
             wrapped = [seal(with_key, key, aad) for aad, (_, _, key) in zip(bindings, keys, strict=True)]
         form = BY_KMS if master.startswith(KMS) else BY_KEYRING
         return [
-            CustomerKey(customer, version, _joined(form, master, _whole(each)))
+            CustomerKey(customer, version, joined(form, master, _whole(each)))
             for (customer, version, _), each in zip(keys, wrapped, strict=True)
         ]
 
@@ -138,8 +128,8 @@ class MasterKeys:
             KeyTrouble: it does not open: the message names customer and master key, and what to do.
             Transient: the KMS does not answer.
         """
-        form, master, wrapped = _split(key)
-        aad = _binding(key.customer_id, key.version, master, form)
+        form, master, wrapped = split(key)
+        aad = binding(key.customer_id, key.version, master, form)
         try:
             if form != BY_KMS:
                 return open_sealed(self._key(master), wrapped, aad)
@@ -154,14 +144,24 @@ class MasterKeys:
 
         Raises Transient when the KMS does not answer, and KeyTrouble when there is no current master key.
         """
-        current, renewed = self.current, list[Renewed]()
-        stale = await self._stale(current, keys)
-        for key in keys:
+        current = self.current
+        renewed: dict[CustomerKey, Renewed] = dict.fromkeys(keys)
+        inside, outside = list[tuple[CustomerKey, bytes]](), list[tuple[CustomerKey, bytes]]()
+        for key in await self._stale(current, keys):
             try:
-                renewed.append(await self._rewrapped(key, current) if key in stale else None)
+                form, master, wrapped = split(key)
+                if form == BY_KMS and master == current:
+                    inside.append((key, wrapped))
+                else:
+                    outside.append((key, await self.unwrap(key)))
             except KeyTrouble as trouble:
-                renewed.append(trouble)
-        return renewed
+                renewed[key] = trouble
+        if inside:
+            answers = await self._kms(current).rewrap(current.removeprefix(KMS), [wrapped for _, wrapped in inside])
+            renewed |= {key: _again(key, current, answer) for (key, _), answer in zip(inside, answers, strict=True)}
+        wrapped_anew = await self.wrap([(key.customer_id, key.version, data_key) for key, data_key in outside])
+        renewed |= {key: anew for (key, _), anew in zip(outside, wrapped_anew, strict=True)}
+        return [renewed[key] for key in keys]
 
     async def close(self) -> None:
         """Forget what was unwrapped, and leave the KMS."""
@@ -169,22 +169,15 @@ class MasterKeys:
         if self.kms:
             await self.kms.close()
 
-    async def _stale(self, current: str, keys: Sequence[CustomerKey]) -> frozenset[CustomerKey]:
+    async def _stale(self, current: str, keys: Sequence[CustomerKey]) -> list[CustomerKey]:
         """Those that the newest version of the current master key did not wrap; damaged ones, too."""
         if not current.startswith(KMS):
             self._key(current)
-            return frozenset(key for key in keys if _label(key) != current or key.wrapped[0] == UNVERSIONED)
+            return [key for key in keys if label(key) != current or key.wrapped[0] == UNVERSIONED]
         kms = self._kms(current)
         [sample] = await kms.wrap(current.removeprefix(KMS), [bytes(KEY_BYTES)])
         newest = kms.version(_whole(sample))
-        return frozenset(key for key in keys if _label(key) != current or kms.version(_split(key)[2]) != newest)
-
-    async def _rewrapped(self, key: CustomerKey, current: str) -> CustomerKey:
-        form, master, wrapped = _split(key)
-        if form == BY_KMS and master == current:
-            [anew] = await self._kms(master).rewrap(master.removeprefix(KMS), [wrapped])
-            return CustomerKey(key.customer_id, key.version, _joined(form, master, _whole(anew)))
-        return (await self.wrap([(key.customer_id, key.version, await self.unwrap(key))]))[0]
+        return [key for key in keys if label(key) != current or kms.version(split(key)[2]) != newest]
 
     def _key(self, master: str) -> bytes:
         found = self.keyring().keys.get(master)
@@ -202,46 +195,17 @@ class MasterKeys:
             [answer] = await self._kms(master).unwrap(master.removeprefix(KMS), [wrapped])
             plain = _whole(answer)
             bound, key = plain[:-KEY_BYTES], plain[-KEY_BYTES:]
-            if bound != _digest(aad):
+            if bound != digest(aad):
                 raise KeyTrouble("it was wrapped for another customer or version: restore the row")
             return key
 
         return ask
 
 
-def _joined(form: int, master: str, wrapped: bytes) -> bytes:
-    label = master.encode()
-    return bytes([form, len(label)]) + label + wrapped
-
-
-def _split(key: CustomerKey) -> tuple[int, str, bytes]:
-    form, length = (*key.wrapped[:2], 0, 0)[:2]
-    label = key.wrapped[2 : 2 + length].decode("ascii", "replace")
-    known = form == BY_KEYRING or (form == UNVERSIONED and key.version == FIRST_VERSION)
-    if not (KMS_KEY if form == BY_KMS else KEY_ID).fullmatch(label) or not (known or form == BY_KMS):
-        raise KeyTrouble(
-            f"the data key of customer `{key.customer_id}` is damaged: it does not name its master key; restore the "
-            "row from a backup, or give the customer's secrets again"
-        )
-    return form, label, key.wrapped[2 + length :]
-
-
-def _label(key: CustomerKey) -> str:
-    try:
-        return _split(key)[1]
-    except KeyTrouble:
-        return ""
-
-
-def _binding(customer_id: str, version: int, master: str, form: int = BY_KEYRING) -> bytes:
-    if form == UNVERSIONED:
-        return bound_to("data-key", customer_id, master)
-    return bound_to("data-key", customer_id, str(version), master)
-
-
-def _digest(aad: bytes) -> bytes:
-    # Not as associated data of the KMS: not every one of them takes that when it wraps anew.
-    return hashlib.sha256(aad).digest()
+def _again(key: CustomerKey, master: str, answer: bytes | KeyTrouble) -> Renewed:
+    if isinstance(answer, KeyTrouble):
+        return answer
+    return CustomerKey(key.customer_id, key.version, joined(BY_KMS, master, answer))
 
 
 def _whole(answer: bytes | KeyTrouble) -> bytes:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from relay.domain.errors import KeyTrouble
 from relay.vault.keyring import Keyring, KeyringFile, ensure_master_key_file
-from relay.vault.masters import KMS, KMS_KEY, MasterKeys
+from relay.vault.masters import MasterKeys
 from relay.vault.remembered import Remembered
 from relay.vault.transit import Transit, TransitAccess
+from relay.vault.wrapped import KMS, KMS_KEY
 
 NONE = Keyring("", {})
 

@@ -217,20 +217,20 @@ async def others(world, like, count):
 
 
 async def test_a_rotation_of_data_keys_that_was_killed_goes_on_where_it_was(world, installation):
-    await many(world, 350)
-    held = "SELECT 1 FROM connections WHERE id = 'con_c00222' FOR UPDATE"
+    await many(world, 1100)
+    held = "SELECT 1 FROM connections WHERE id = 'con_c00777' FOR UPDATE"
     await killed_while_it_waits_for(world, held, installation, "rotate", "--data-keys")
     began = await world.keys.under_way()
-    assert await world.keys.done(began) == 200
-    assert await world.one("SELECT count(*) FROM customer_keys WHERE version = 2") == 300
+    assert await world.keys.done(began) == 500
+    assert await world.one("SELECT count(*) FROM customer_keys WHERE version = 2") == 1000
     assert await opened(world, test=TEST), "old and new live side by side"
     code, out, err = await said(installation, "show")
     assert (code, "rotation of all data keys is not done" in out) == (0, True), err
     code, out, err = await said(installation, "rotate", "--data-keys")
-    assert (code, out.splitlines()[0]) == (0, "150 customers have a new data key; 150 values were sealed anew"), err
-    assert "customers with a new data key: 200 of 350" in err
-    assert await world.one("SELECT count(*) FROM customer_keys WHERE version = 2") == 350
-    assert await world.one("SELECT count(*) FROM customer_keys") == 350
+    assert (code, out.splitlines()[0]) == (0, "600 customers have a new data key; 600 values were sealed anew"), err
+    assert "customers with a new data key: 500 of 1100" in err
+    assert await world.one("SELECT count(*) FROM customer_keys WHERE version = 2") == 1100
+    assert await world.one("SELECT count(*) FROM customer_keys") == 1100
     assert await world.keys.under_way() is None
     assert await opened(world, test=TEST)
 

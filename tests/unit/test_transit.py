@@ -204,7 +204,7 @@ async def test_old_versions_are_wrapped_anew_inside_the_kms_and_then_may_go(kms,
     kms.rotate()
     renewed = await vault.masters.rewrap(keys)
     assert [vault.masters.wrapped_by(each) for each in renewed] == ["transit/relay v2"] * 2
-    assert (kms.count("rewrap"), kms.count("decrypt")) == (2, asked)
+    assert (kms.count("rewrap"), kms.count("decrypt")) == (1, asked)
     kms.keys["relay"].least = 2
     vault.masters.remembered.forget()
     assert [await vault.masters.unwrap(each) for each in renewed] == plain
