@@ -7,18 +7,21 @@ worker(settings, parts)    -> Worker     leases, runners, consumer, health
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import structlog
 from aiokafka.errors import KafkaError
 from faststream.kafka import KafkaBroker
 
 from relay.api.app import Check, application
+from relay.api.callers import as_local
 from relay.api.core import Core
 from relay.api.serving import Tls, served, served_locally
 from relay.connectors import CONNECTORS
@@ -64,6 +67,9 @@ from relay.wire.kafka import Capabilities, KafkaAccess, Topics, probe
 from relay.wire.kafka_publisher import Publisher
 from relay.wire.kafka_topics import ensure_topics
 from relay.wire.tls import trust_one_bundle
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
 
 log = structlog.get_logger()
 
@@ -161,8 +167,10 @@ async def wired_control(settings: Settings, url: str) -> AsyncIterator[Control]:
 
 
 @asynccontextmanager
-async def control_on(settings: Settings, database: Database) -> AsyncIterator[Control]:
-    """What people do, on this database."""
+async def control_on(
+    settings: Settings, database: Database, checks: Mapping[str, Check] = MappingProxyType({})
+) -> AsyncIterator[Control]:
+    """What people do, on this database; `checks` are of the other parts that the installation stands on."""
     async with AsyncExitStack() as stack:
 
         @cache
@@ -178,7 +186,32 @@ async def control_on(settings: Settings, database: Database) -> AsyncIterator[Co
             egress(settings),
             origin=settings.deliver.origin,
             usual=usual(settings),
+            probes=checks,
         )
+
+
+@asynccontextmanager
+async def control_here(settings: Settings) -> "AsyncIterator[ASGIApp]":
+    """The control API for this process alone, as this machine's administrator, on the given or the embedded database.
+
+    Raises:
+        Unavailable: the database does not answer.
+    """
+    async with database_url(settings) as url:
+        if settings.database.url is None:
+            await asyncio.to_thread(migrate, url)
+        checks = {"broker": partial(_broker_answers, settings)}
+        async with (
+            opened(url, connections=HTTP_CONNECTIONS) as database,
+            control_on(settings, database, checks) as here,
+        ):
+            yield as_local(application({}, LogStore(database), Core(here, database)))
+
+
+async def _broker_answers(settings: Settings) -> None:
+    if settings.kafka.bootstrap is None:
+        raise Unavailable("the embedded broker runs with `relay up`, and that does not run here")
+    await probe(kafka_access(settings, settings.kafka.bootstrap), deadline=5)
 
 
 @asynccontextmanager
@@ -193,7 +226,7 @@ async def http(settings: Settings, url: str, checks: dict[str, Check], local: Pa
     tls = Tls(given.certificate, given.key) if given.certificate and given.key else None
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(opened(url, connections=HTTP_CONNECTIONS))
-        control = await stack.enter_async_context(control_on(settings, database))
+        control = await stack.enter_async_context(control_on(settings, database, checks))
         core = Core(control, database, rate=given.calls_per_second)
         api = application({"database": database.ping, **checks}, LogStore(database), core)
         if local is not None:

@@ -173,6 +173,21 @@ class Http(Room):
         return self
 
 
+class Api(Room):
+    """Where commands find relay: unset, it is the one of this machine, or the database that is named."""
+
+    url: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s@?#]+$",
+        description="Address of a relay's control API, such as https://relay.lan.",
+    )
+    key: SecretStr | None = Field(None, description="Operator key (rlyk_...) for it.")
+    key_file: Path | None = Field(None, description="A file that holds the key, instead.")
+    ca_file: Path | None = Field(
+        None, description="Certificates that sign its certificate, PEM; unset: the usual ones."
+    )
+
+
 class Log(Room):
     """What is written to standard error."""
 
@@ -198,6 +213,7 @@ class Settings(BaseSettings):
     egress: Egress = Egress()
     leases: Leases = Leases()
     http: Http = Http()
+    api: Api = Api()
     log: Log = Log()
 
 

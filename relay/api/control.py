@@ -7,7 +7,7 @@ from fastapi import APIRouter, FastAPI
 from relay.api.connections import connections_router
 from relay.api.core import Core
 from relay.api.customers import connectors_router, customers_router
-from relay.api.deliveries import deliveries_router, explain_router, replays_router
+from relay.api.deliveries import deliveries_router, doctor_router, explain_router, replays_router
 from relay.api.endpoints import endpoints_router
 from relay.api.master_keys import keys_router
 from relay.api.operators import audit_router, me_router, operators_router
@@ -26,6 +26,7 @@ ROUTERS: tuple[Callable[[Core], APIRouter], ...] = (
     replays_router,
     explain_router,
     keys_router,
+    doctor_router,
 )
 
 

@@ -8,6 +8,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from relay.api.core import CallNow, Core, needs
 from relay.api.lists import After, Limit, Listed, listed
 from relay.control import Asked, DeliveryView, Explanation, ReplayFound, ReplayView
+from relay.control.doctor import Examination
 from relay.control.replay import PER_SECOND
 from relay.domain.callers import Scope
 from relay.domain.deliveries import DeliveryState
@@ -16,7 +17,7 @@ from relay.domain.replays import Past
 from relay.store.delivery_list import NEWEST
 
 DeliveryPath = Annotated[str, Path(pattern="^[A-Za-z0-9_.-]{1,120}$", description="The delivery's id, `dlv_...`.")]
-ReplayPath = Annotated[str, Path(pattern="^rpl_[0-9a-f]{24}$", description="The replay's id, `rpl_...`.")]
+ReplayPath = Annotated[str, Path(pattern="^[A-Za-z0-9_.-]{1,80}$", description="The replay's id, `rpl_...`.")]
 
 
 class ReplayWanted(BaseModel):
@@ -117,6 +118,17 @@ def replays_router(core: Core) -> APIRouter:
     @router.post("/{replay_id}/cancel", summary="End it; what is in line and not being sent becomes what it was")
     async def cancel_replay(replay_id: ReplayPath) -> ReplayView:
         return await control.replaying.cancel(replay_id)
+
+    return router
+
+
+def doctor_router(core: Core) -> APIRouter:
+    """How everything is."""
+    router, control = core.router("/v1/doctor", "operations"), core.control
+
+    @router.get("", summary="What relay stands on and works for: how each is, and what to do about what is not well")
+    async def examine() -> Examination:
+        return await control.examine()
 
     return router
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from relay.cli.options import AsJson, Data, past
-from relay.cli.running import with_control
+from relay.cli.running import with_relay
 from relay.cli.shown import details, document, line, table
 
 if TYPE_CHECKING:
@@ -37,9 +37,9 @@ def listed(  # noqa: PLR0913 - one per option
     as_json: AsJson = False,
 ) -> None:
     """List the latest deliveries, newest first."""
-    found = with_control(
+    found = with_relay(
         data,
-        lambda control: control.deliveries(
+        lambda relay: relay.deliveries(
             endpoint=endpoint,
             state=state,
             order=order,
@@ -62,7 +62,7 @@ def listed(  # noqa: PLR0913 - one per option
 @app.command("show")
 def show(delivery_id: Id, *, data: Data = None, as_json: AsJson = False) -> None:
     """Show one delivery with all attempts: how long each part took, what came back, and from which address."""
-    found = with_control(data, lambda control: control.delivery(delivery_id))
+    found = with_relay(data, lambda relay: relay.delivery(delivery_id))
     if as_json:
         document(found)
         return
@@ -85,7 +85,7 @@ def retry(
     as_json: AsJson = False,
 ) -> None:
     """Send deliveries now, whatever became of them. One that waits behind another of its order keeps its turn."""
-    found = with_control(data, lambda control: _all(control.retry_delivery, delivery_ids))
+    found = with_relay(data, lambda relay: _all(relay.retry_delivery, delivery_ids))
     if as_json:
         document(found)
         return

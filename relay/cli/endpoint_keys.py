@@ -9,7 +9,7 @@ import typer
 
 from relay.cli.handed_over import SecretFile, hand_over, private, tell_keys
 from relay.cli.options import AsJson, Data, Name, moment, span
-from relay.cli.running import with_control
+from relay.cli.running import with_relay
 from relay.cli.shown import document, line, table
 from relay.domain.errors import UserError
 from relay.domain.rotation import Signing
@@ -50,9 +50,7 @@ def rotate(  # noqa: PLR0913 - one per option
         raise UserError("--at and --in say the same: give one of them")
     begin = datetime.now(UTC) + ahead if ahead else at
     with private(secret_file) as file:
-        done = with_control(
-            data, lambda control: control.rotate_secret(name, overlap=overlap, signing=signing, begin=begin)
-        )
+        done = with_relay(data, lambda relay: relay.rotate_secret(name, overlap=overlap, signing=signing, begin=begin))
         hand_over(done, file)
     if as_json:
         document({**done.model_dump(mode="json", exclude={"secret"} if secret_file else None)})
@@ -64,7 +62,7 @@ def rotate(  # noqa: PLR0913 - one per option
 
 def keys(name: Name, *, data: Data = None, as_json: AsJson = False) -> None:
     """Show what webhooks are signed with: when each secret begins and ends, and the public keys; never a secret."""
-    found = with_control(data, lambda control: control.endpoint_keys(name))
+    found = with_relay(data, lambda relay: relay.endpoint_keys(name))
     if as_json:
         document(found)
     else:
@@ -82,14 +80,12 @@ def pull_token(
     as_json: AsJson = False,
 ) -> None:
     """Give an endpoint a new pull token: with it a receiver reads the endpoint's events over HTTP. The old one ends."""
-    from relay.control.pull import PullTokens
-
     if revoke:
-        ended = with_control(data, lambda control: PullTokens(control.registry).revoke(name))
+        ended = with_relay(data, lambda relay: relay.revoke_pull_token(name))
         document(ended) if as_json else line(f"no pull token is good for {ended.customer}/{ended.name} ({ended.id})")
         return
     with private(token_file, "--token-file") as file:
-        made = with_control(data, lambda control: PullTokens(control.registry).issue(name))
+        made = with_relay(data, lambda relay: relay.issue_pull_token(name))
         if file:
             file.write(f"{made.token}\n")
     if as_json:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from relay.cli.options import AsJson, Data, Name
-from relay.cli.running import with_control
+from relay.cli.running import with_relay
 from relay.cli.shown import document, line
 from relay.domain.errors import UserError
 
@@ -34,7 +34,7 @@ def send_samples(
     """
     if every and event_types:
         raise UserError("give --type or --all, not both")
-    tested = with_control(data, lambda control: control.test_endpoint(name, event_types or (), every=every))
+    tested = with_relay(data, lambda relay: relay.test_endpoint(name, event_types or (), every=every))
     if as_json:
         document(tested)
     else:

@@ -10,7 +10,7 @@ from relay.cli import endpoint_keys, endpoint_test
 from relay.cli.given import access_of, settings_of
 from relay.cli.handed_over import SecretFile, hand_over, private, tell_keys
 from relay.cli.options import AsJson, Customer, Data, Name, span
-from relay.cli.running import with_control
+from relay.cli.running import with_relay
 from relay.cli.shown import brief, details, document, line, note, table
 from relay.domain.endpoints import EndpointOptions
 from relay.domain.errors import UserError
@@ -68,9 +68,9 @@ def add(  # noqa: PLR0913 - one per option
     """
     access = access_of(access_file) if access_file else {}
     with private(secret_file) as file:
-        added = with_control(
+        added = with_relay(
             data,
-            lambda control: control.add_endpoint(
+            lambda relay: relay.add_endpoint(
                 customer=customer,
                 name=name,
                 url=url,
@@ -128,9 +128,9 @@ def change(  # noqa: PLR0913 - one per option
         )
     access = access_of(access_file) if access_file else None
     _tell(
-        with_control(
+        with_relay(
             data,
-            lambda control: control.change_endpoint(
+            lambda relay: relay.change_endpoint(
                 name,
                 url=url,
                 event_types=_all_or(event_types),
@@ -165,7 +165,7 @@ def options_(*, as_json: AsJson = False) -> None:
 @app.command("list")
 def listed(*, data: Data = None, as_json: AsJson = False) -> None:
     """List all endpoints."""
-    found = with_control(data, lambda control: control.endpoints())
+    found = with_relay(data, lambda relay: relay.endpoints())
     if as_json:
         document(found)
         return
@@ -179,19 +179,19 @@ def listed(*, data: Data = None, as_json: AsJson = False) -> None:
 @app.command("show")
 def show(name: Name, *, data: Data = None, as_json: AsJson = False) -> None:
     """Show one endpoint: address, filters, state, problem and counts."""
-    _tell(with_control(data, lambda control: control.endpoint(name)), as_json=as_json)
+    _tell(with_relay(data, lambda relay: relay.endpoint(name)), as_json=as_json)
 
 
 @app.command("enable")
 def enable(name: Name, *, data: Data = None, as_json: AsJson = False) -> None:
     """Send again; what has waited goes first."""
-    _tell(with_control(data, lambda control: control.enable_endpoint(name)), as_json=as_json)
+    _tell(with_relay(data, lambda relay: relay.enable_endpoint(name)), as_json=as_json)
 
 
 @app.command("disable")
 def disable(name: Name, *, data: Data = None, as_json: AsJson = False) -> None:
     """Send nothing more; deliveries wait until it is enabled."""
-    _tell(with_control(data, lambda control: control.disable_endpoint(name)), as_json=as_json)
+    _tell(with_relay(data, lambda relay: relay.disable_endpoint(name)), as_json=as_json)
 
 
 app.command("rotate")(endpoint_keys.rotate)
@@ -213,7 +213,7 @@ def remove(
 
     if not yes:
         confirm(f"Remove endpoint {name} with its deliveries?")
-    removed = with_control(data, lambda control: control.remove_endpoint(name))
+    removed = with_relay(data, lambda relay: relay.remove_endpoint(name))
     if as_json:
         document(removed)
     else:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from relay.cli.options import AsJson, Data
-from relay.cli.running import with_control
+from relay.cli.running import with_relay
 from relay.cli.shown import document, line, worded
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Tell where an order's change is now and why: from the ERP's poll to each receiver's answer, and what is next."""
-    found = with_control(data, lambda control: control.explain(order, connection))
+    found = with_relay(data, lambda relay: relay.explain(order, connection))
     if as_json:
         document(found)
     else:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from relay.cli.options import AsJson, Data
-from relay.cli.running import with_control
+from relay.cli.running import with_relay
 from relay.cli.shown import document, line, table
 from relay.domain.callers import Scope
 
@@ -28,9 +28,7 @@ def add(
     as_json: AsJson = False,
 ) -> None:
     """Make an operator key. It is shown once."""
-    from relay.control.callers import LocalOperators
-
-    added = with_control(data, lambda control: LocalOperators(control.registry.database).add(name, scope))
+    added = with_relay(data, lambda relay: relay.add_operator(name, scope))
     if as_json:
         document(added)
     else:
@@ -41,9 +39,7 @@ def add(
 @app.command("list")
 def listed(*, data: Data = None, as_json: AsJson = False) -> None:
     """List all operator keys, revoked ones too."""
-    from relay.control.callers import LocalOperators
-
-    found = with_control(data, lambda control: LocalOperators(control.registry.database).all())
+    found = with_relay(data, lambda relay: relay.operators())
     if as_json:
         document(found)
         return
@@ -57,9 +53,7 @@ def listed(*, data: Data = None, as_json: AsJson = False) -> None:
 @app.command("revoke")
 def revoke(name: Name, *, data: Data = None, as_json: AsJson = False) -> None:
     """Revoke an operator key: it is good for nothing from now on."""
-    from relay.control.callers import LocalOperators
-
-    revoked: OperatorView = with_control(data, lambda control: LocalOperators(control.registry.database).revoke(name))
+    revoked: OperatorView = with_relay(data, lambda relay: relay.revoke_operator(name))
     if as_json:
         document(revoked)
     else:

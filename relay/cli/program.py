@@ -16,6 +16,7 @@ from relay.cli import (
     connectors,
     deliveries,
     demo,
+    doctor,
     endpoints,
     explain,
     keys,
@@ -69,6 +70,7 @@ app.add_typer(connections.app, name="connections")
 app.add_typer(endpoints.app, name="endpoints")
 app.add_typer(deliveries.app, name="deliveries")
 app.add_typer(replay.app, name="replay")
+app.command("doctor")(doctor.doctor)
 app.command("explain")(explain.explain)
 app.command("listen")(listen.listen)
 app.command("verify")(verify.verify_by_hand)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from relay.cli.options import AsJson, Data, Name, past
-from relay.cli.running import with_control
+from relay.cli.running import with_relay
 from relay.cli.shown import details, document, line, table, worded
 from relay.domain.errors import UserError
 from relay.domain.replays import Past
@@ -55,9 +55,9 @@ def start(  # noqa: PLR0913 - one per option
     if asked == Asked() and not everything:
         raise UserError("this would send everything again: narrow it (--since, --order, --status ...), or say --all")
     if dry_run:
-        _found(with_control(data, lambda control: control.replaying.found(endpoint, asked)), as_json=as_json)
+        _found(with_relay(data, lambda relay: relay.count_replay(endpoint, asked)), as_json=as_json)
         return
-    begun = with_control(data, lambda control: control.replaying.start(endpoint, asked, per_second))
+    begun = with_relay(data, lambda relay: relay.start_replay(endpoint, asked, per_second))
     if as_json:
         document(begun)
         return
@@ -72,7 +72,7 @@ def listed(
     as_json: AsJson = False,
 ) -> None:
     """List the latest replays, newest first."""
-    found = with_control(data, lambda control: control.replaying.replays(endpoint))
+    found = with_relay(data, lambda relay: relay.replays(endpoint))
     if as_json:
         document(found)
         return
@@ -89,25 +89,25 @@ def listed(
 @app.command("show")
 def show(replay_id: Id, *, data: Data = None, as_json: AsJson = False) -> None:
     """Show how far a replay is."""
-    _tell(with_control(data, lambda control: control.replaying.replay(replay_id)), as_json=as_json)
+    _tell(with_relay(data, lambda relay: relay.replay(replay_id)), as_json=as_json)
 
 
 @app.command("pause")
 def pause(replay_id: Id, *, data: Data = None, as_json: AsJson = False) -> None:
     """Put nothing more in line; what is in line is sent."""
-    _tell(with_control(data, lambda control: control.replaying.pause(replay_id)), as_json=as_json)
+    _tell(with_relay(data, lambda relay: relay.pause_replay(replay_id)), as_json=as_json)
 
 
 @app.command("resume")
 def resume(replay_id: Id, *, data: Data = None, as_json: AsJson = False) -> None:
     """Go on where it was paused."""
-    _tell(with_control(data, lambda control: control.replaying.resume(replay_id)), as_json=as_json)
+    _tell(with_relay(data, lambda relay: relay.resume_replay(replay_id)), as_json=as_json)
 
 
 @app.command("cancel")
 def cancel(replay_id: Id, *, data: Data = None, as_json: AsJson = False) -> None:
     """End it; what is in line and not being sent becomes what it was before."""
-    _tell(with_control(data, lambda control: control.replaying.cancel(replay_id)), as_json=as_json)
+    _tell(with_relay(data, lambda relay: relay.cancel_replay(replay_id)), as_json=as_json)
 
 
 def _tell(replay: "ReplayView", *, as_json: bool) -> None:

@@ -15,6 +15,7 @@ from relay.cli.shown import note
 from relay.settings import Settings, load
 
 if TYPE_CHECKING:
+    from relay.client import Client
     from relay.control import Control
 
 Answer = TypeVar("Answer")
@@ -72,6 +73,19 @@ async def stopping() -> AsyncIterator[asyncio.Event]:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, asked)
     yield stop
+
+
+def with_relay(data: Path | None, work: "Callable[[Client], Awaitable[Answer]]") -> Answer:
+    """Do one thing at the relay that the settings name, or this machine's."""
+    settings = settings_for_command(data)
+
+    async def working() -> Answer:
+        from relay.cli.reached import reached
+
+        async with reached(settings) as client:
+            return await work(client)
+
+    return run(working())
 
 
 def with_control(data: Path | None, work: "Callable[[Control], Awaitable[Answer]]") -> Answer:

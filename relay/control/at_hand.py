@@ -15,6 +15,7 @@ from relay.vault.vault import Vault
 from relay.wire.egress import Resolver, lookup
 
 if TYPE_CHECKING:
+    from relay.control.doctor import Probe
     from relay.domain.connections import Connection
 
 
@@ -39,6 +40,8 @@ class AtHand:
     origin: str = ORIGIN
     """What relay is called where a receiver must allow it."""
     usual: Usual = field(default_factory=Usual)
+    probes: "Mapping[str, Probe]" = field(default_factory=dict)
+    """What the doctor asks beside the database: the broker, by name."""
 
     async def _connection_id(self, customer: str, name: str) -> str:
         try:

@@ -2,22 +2,18 @@
 
 import os
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from http import HTTPStatus
 from typing import Any, Self, TypeVar
 
 from pydantic import Field
 
 from relay.control.given import name_given
 from relay.control.views import View
-from relay.domain.callers import LOCAL, CallerKind, Scope
-from relay.domain.errors import UserError
+from relay.domain.callers import CallerKind, Scope
 from relay.domain.tokens import TOKEN_BYTES, TokenKind, digest_of, token_of
-from relay.store.audit import AuditStore
 from relay.store.callers import CallerStore
-from relay.store.database import Database
 
 Done = TypeVar("Done")
 MOST = 1000
@@ -83,37 +79,3 @@ class Operators:
     async def all(self) -> list[OperatorView]:
         """All keys, revoked ones too."""
         return [OperatorView.model_validate(row) for row in await self.store.operators(None, MOST)]
-
-
-class LocalOperators:
-    """Operator keys as this machine's administrator makes them: each change is in the audit log, too."""
-
-    def __init__(self, database: Database) -> None:
-        self._operators, self._audit = Operators(CallerStore(database)), AuditStore(database)
-
-    async def add(self, name: str, scope: Scope) -> OperatorAdded:
-        """A new key; it is in the answer and nowhere else. Raises UserError, AlreadyThere."""
-        return await self._noted("add_operator", None, self._operators.add(name, scope), lambda made: made.operator.id)
-
-    async def revoke(self, name: str) -> OperatorView:
-        """The key of this id or name is good for nothing from now on. Raises NotFound."""
-        return await self._noted("revoke_operator", name, self._operators.revoke(name), lambda revoked: revoked.id)
-
-    async def all(self) -> list[OperatorView]:
-        """All keys, revoked ones too."""
-        return await self._operators.all()
-
-    async def _noted(
-        self, action: str, subject: str | None, change: Awaitable[Done], name: Callable[[Done], str]
-    ) -> Done:
-        request_id = f"cmd_{secrets.token_hex(12)}"
-        position = await self._audit.begin(
-            LOCAL, request_id=request_id, address=LOCAL.id, action=action, subject=subject, customer=None
-        )
-        try:
-            done = await change
-        except UserError:
-            await self._audit.end(position, HTTPStatus.BAD_REQUEST, subject, None)
-            raise
-        await self._audit.end(position, HTTPStatus.OK, name(done), None)
-        return done

@@ -26,8 +26,8 @@ from relay.store.vitals import Vitals, VitalStore
 from relay.wire.egress import Resolver
 from relay.wire.webhook import check_host
 
-Probe = Callable[[], Awaitable[str]]
-"""Looks at one part and says in words what it found; raises a RelayError that says what is wrong."""
+Probe = Callable[[], Awaitable[None]]
+"""Returns when a part is well; raises a RelayError that says what is wrong."""
 
 ALIVE_WITHIN = timedelta(minutes=1)
 """A worker that was not seen for longer does not run."""
@@ -220,9 +220,10 @@ def _since(name: str, since: datetime | None, now: datetime, says: str, advice: 
 async def _probed(name: str, probe: Probe) -> Finding:
     try:
         async with asyncio.timeout(PATIENCE):
-            return _well(name, await probe())
+            await probe()
     except (RelayError, TimeoutError) as error:
         return _trouble(name, str(error) or _SILENT, _ADVICE.get(name, ""))
+    return _well(name, _WELL.get(name, "answers"))
 
 
 def _host(url: str) -> tuple[str, int | None]:
@@ -246,7 +247,8 @@ _SILENT = f"no answer within {PATIENCE:g} s"
 _ERP = "See that the ERP runs and can be reached from here; polling goes on by itself"
 _RECEIVER = "`relay endpoints test` says what the receiver answers now, and what to do"
 _NOTICES = "`relay connections show` lists them; most are mended in the field mapping"
+_WELL = {"keys": "every master key that is needed is here"}
 _ADVICE = {
     "broker": "Start the broker, and check RELAY_KAFKA__BOOTSTRAP and its login; events wait meanwhile",
-    "keys": "Give the missing key in RELAY_VAULT__MASTER_KEY_FILE or RELAY_VAULT__MASTER_KEY, behind the current one",
+    "keys": "`relay keys show` tells more; give the missing key behind the current one, or restore it from its backup",
 }

@@ -54,7 +54,7 @@ def test_what_is_done_here_is_in_the_audit_log_too(installed, database_url):
     rows = asked(database_url, lambda database: AuditStore(database).entries(None, 10))
     noted = [(row["caller_id"], row["action"], row["subject"], row["status"]) for row in reversed(rows)]
     assert noted == [
-        ("local", "add_operator", made, 200),
-        ("local", "add_operator", None, 400),
+        ("local", "add_operator", made, 201),
+        ("local", "add_operator", None, 409),
         ("local", "revoke_operator", made, 200),
     ]

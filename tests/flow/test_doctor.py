@@ -12,7 +12,7 @@ from relay.store.registry import Registry
 
 
 async def answers():
-    return "answers"
+    pass
 
 
 async def refuses():

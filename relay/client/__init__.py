@@ -1,0 +1,19 @@
+"""The client of relay's control API: what the command line is made of, and programs in Python may use.
+
+    http = httpx.AsyncClient(base_url="https://relay.example.com", headers={"authorization": "Bearer rlyk_..."})
+    async with http:
+        print(await Client(http).endpoint("acme/portal"))
+
+Things are named as people name them: by id, name, or customer/name. Answers are the views of `relay.control`; refusals
+are the errors that the operations themselves raise.
+"""
+
+from relay.client.callers import CallerCalls
+from relay.client.deliveries import DeliveryCalls
+from relay.client.endpoints import EndpointCalls
+
+__all__ = ["Client"]
+
+
+class Client(EndpointCalls, DeliveryCalls, CallerCalls):
+    """Everything that the control API does."""
