@@ -23,11 +23,15 @@ VALUE = "SELECT {value} FROM {table} WHERE id = $1"
 PAGE = """
     SELECT id, customer_id, {value} AS sealed FROM {table} WHERE id > $1 AND {value} <> '' ORDER BY id LIMIT $2
 """
+# Found before they are ordered: in the order of ids, each row would be compared with each of the customers.
 STALE = """
-    SELECT v.id, v.customer_id, v.{value} AS sealed
-    FROM unnest($1::text[], $2::integer[]) AS k (customer_id, version)
-    JOIN {table} AS v ON v.customer_id = k.customer_id AND v.{value}_key < k.version
-    WHERE v.id > $3 ORDER BY v.id LIMIT $4
+    WITH stale AS MATERIALIZED (
+        SELECT v.id, v.customer_id, v.{value} AS sealed
+        FROM unnest($1::text[], $2::integer[]) AS k (customer_id, version)
+        JOIN {table} AS v ON v.customer_id = k.customer_id AND v.{value}_key < k.version
+        WHERE v.id > $3
+    )
+    SELECT * FROM stale ORDER BY id LIMIT $4
 """
 # The version of the row stays: its content is what it was, and its runner goes on.
 EXCHANGE = """

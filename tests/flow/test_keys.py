@@ -204,7 +204,7 @@ async def test_people_who_change_secrets_meanwhile_lose_nothing(world):
             count += 1
             wanted = f"{subject} {count}".encode()
             try:
-                await world.registry.set_credentials(subject, await world.vault.seal(place, wanted))
+                await world.registry.set_credentials(subject, await world.vault.seal(place, wanted), subject.encode())
             except UserError:
                 refused.append(subject)
             else:
@@ -230,11 +230,11 @@ async def test_a_secret_that_was_sealed_with_a_key_that_went_is_not_stored(world
     late = await world.vault.seal(place, b"late")
     await care(world, "k1").renew()
     with pytest.raises(UserError, match="data key was exchanged at the same time: try again"):
-        await world.registry.set_credentials("con_acme_erp", late)
+        await world.registry.set_credentials("con_acme_erp", late, b"digest")
     new = Endpoint(EndpointId("end_new"), "acme", "new", "https://x.example/", sealed=late)
     with pytest.raises(UserError, match="try again"):
         await world.registry.add_endpoint(new)
-    await world.registry.set_credentials("con_acme_erp", await world.vault.seal(place, b"again"))
+    await world.registry.set_credentials("con_acme_erp", await world.vault.seal(place, b"again"), b"digest")
     assert (await opened(world, "k1"))["credentials", "con_acme_erp"] == b"again"
 
 
@@ -304,7 +304,7 @@ async def test_a_customer_whose_data_key_is_lost_is_mended_by_giving_its_secrets
     with pytest.raises(KeyTrouble, match="customer `acme` is damaged"):
         await world.vault.seal(place, b"new")
     assert not (await care(world, "k1").renew("acme")).ok
-    await world.registry.set_credentials("con_acme_erp", await world.vault.seal(place, b"new"))
+    await world.registry.set_credentials("con_acme_erp", await world.vault.seal(place, b"new"), b"digest")
     assert told(await care(world, "k1").check()) == {("acme", None, None)}
     assert [each.values for each in (await care(world, "k1").check()).problems] == [2]
 

@@ -146,7 +146,7 @@ async def test_nothing_secret_is_in_the_database_its_files_or_any_log(here, shor
         erp.seed(5)
         arguments = ("--customer", NAME, "--name", "erp", "--poll-every", "1s", "--set", f"url={erp.url}")
         given = ("--set", f"tenant={erp.tenant}", "--set", "all_branches=true", "--credentials-file", "-")
-        await here.relay("connections", "add", "protheus", *arguments, *given, given=login(erp.username, LOGIN))
+        added = await here.relay("connections", "add", "protheus", *arguments, *given, given=login(erp.username, LOGIN))
         operator = (await here.relay("operators", "add", "ci", "--scope", "write"))["key"]
         worker = await here.worker()
         await eventually(here.served, "the worker serves")
@@ -164,11 +164,12 @@ async def test_nothing_secret_is_in_the_database_its_files_or_any_log(here, shor
         await here.relay("keys", "rotate", "--data-keys")
         await here.relay("keys", "check")
         again = ("connections", "reconnect", "erp", "--no-check", "--credentials-file", "-")
-        await here.relay(*again, given=login(erp.username, LATER))
+        added_again = await here.relay(*again, given=login(erp.username, LATER))
         await eventually(lambda: b"needs_reconnect" in here.logged(), "the ERP refuses the wrong login")
         worker.terminate()
         assert await asyncio.wait_for(worker.wait(), PATIENCE) == 0
-        told = [LOGIN, BEARER, HEADER, LATER, operator, *(each.removeprefix("whsec_") for each in (first, second))]
+        tokens = [added["token"], added_again["token"], operator]
+        told = [LOGIN, BEARER, HEADER, LATER, *tokens, *(each.removeprefix("whsec_") for each in (first, second))]
         hidden = [each.encode() for each in told] + [
             base64.b64decode(each.removeprefix("whsec_")) for each in (first, second)
         ]
