@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import BaseModel, ConfigDict
@@ -147,6 +147,8 @@ class Pace:
     at_once: int
     timeout: float = 60.0
     """Seconds for one whole call."""
+    floor: timedelta = timedelta(milliseconds=100)
+    """The shortest wait between two polls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,8 +318,16 @@ class Orders(Protocol):
 class Syncs(Protocol):
     """Syncs of connections. Every write names a lease and raises LeaseLost without it."""
 
-    async def open_sync(self, connection_id: str) -> OpenSync | None:
-        """The sync that has not ended, if there is one."""
+    async def open_syncs(self, connection_id: str) -> list[OpenSync]:
+        """The syncs that have not ended: one that reads orders at most, and one poll that was asked for at most."""
+        ...
+
+    async def start_compare(self, lease: Lease, due_at: datetime) -> None:
+        """Begin to compare all orders, unless they are being read already; it is due again at `due_at`."""
+        ...
+
+    async def save_poll_asked(self, lease: Lease, sync_id: str, polled: Polled) -> None:
+        """What came of a poll that was asked for."""
         ...
 
     async def begin_sync(self, lease: Lease, sync_id: str, total: int | None) -> None:

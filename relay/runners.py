@@ -148,17 +148,22 @@ class ConnectionRunner:
         if self.connection.state is not ConnectionState.ACTIVE:
             return None
         try:
-            return self._attend(await self._connector(stack)).run()
+            kind = self._kind()
+            return self._attend(await self._connector(kind, stack), kind.pace.floor).run()
         except UserError as error:
             await self._cannot_begin(error)
             raise
 
-    async def _connector(self, stack: AsyncExitStack) -> Connector:
+    def _kind(self) -> ConnectorKind:
         connection = self.connection
         if (kind := self.parts.kinds.get(connection.connector)) is None:
             raise UserError(
                 f"connection {connection.name!r}: this version of relay has no connector {connection.connector!r}"
             )
+        return kind
+
+    async def _connector(self, kind: ConnectorKind, stack: AsyncExitStack) -> Connector:
+        connection = self.connection
         place = Place(connection.customer_id, connection.id, Purpose.CREDENTIALS)
         secret = await self.parts.vault.open_patiently(place, connection.sealed, self._stop.is_set)
         return connector_of(kind, connection, secret, await stack.enter_async_context(polite_client(kind.pace)))
@@ -169,11 +174,11 @@ class ConnectionRunner:
         polled = Polled(ConnectionState.ACTIVE, self.parts.clock(), failures, str(error))
         await self.parts.orders.save_polled(self.claimed.lease, polled)
 
-    def _attend(self, connector: Connector) -> Attend:
+    def _attend(self, connector: Connector, floor: timedelta) -> Attend:
         parts, connection, lease, saved = self.parts, self.connection, self.claimed.lease, self._saved.set
         take = Take(connection, parts.orders, parts.clock, saved)
         timing = (parts.clock, parts.dice, parts.patience)
-        poll = Poll(connection, lease, connector, parts.orders, take, *timing)
+        poll = Poll(connection, lease, connector, parts.orders, take, *timing, floor)
         reconcile = Reconcile(connection, lease, connector, parts.orders, parts.clock, parts.doubt)
         sync = Sync(connection, lease, connector, parts.syncs, take, *timing)
         self._attending = Attend(poll, reconcile, sync, parts.clock, saved)

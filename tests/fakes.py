@@ -23,6 +23,7 @@ from relay.domain.endpoints import Endpoint, EndpointId
 from relay.domain.errors import LeaseLost, Unavailable
 from relay.domain.messages import Published
 from relay.domain.orders import Line, PurchaseOrder, Status
+from relay.domain.syncs import Announce, OpenSync, SyncKind
 from relay.ports import Claimed, Found, Heads, OutboxRow, Page, Renewed
 
 START = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -135,6 +136,8 @@ class World:
     syncs: list = field(default_factory=list)
     """Open syncs; ended ones are in `ended`."""
     ended: list = field(default_factory=list)
+    compared: list = field(default_factory=list)
+    answered: list = field(default_factory=list)
     moves: list = field(default_factory=list)
     sync_problems: list = field(default_factory=list)
     totals: list = field(default_factory=list)
@@ -200,9 +203,21 @@ class World:
 
     # Syncs
 
-    async def open_sync(self, _connection_id):
-        self._enter("open_sync")
-        return self.syncs[0] if self.syncs else None
+    async def open_syncs(self, _connection_id):
+        self._enter("open_syncs")
+        polls = [each for each in self.syncs if each.kind is SyncKind.POLL]
+        return [*polls[:1], *[each for each in self.syncs if each not in polls][:1]]
+
+    async def start_compare(self, lease, due_at):
+        self._enter("start_compare", lease)
+        self.compared.append(due_at)
+        if not self.syncs:
+            self.syncs.append(OpenSync(f"syn_{len(self.compared)}", SyncKind.COMPARE, Announce.CHANGES))
+
+    async def save_poll_asked(self, lease, sync_id, polled):
+        self._enter("save_poll_asked", lease)
+        self.answered.append(polled)
+        self.syncs = [each for each in self.syncs if each.id != sync_id]
 
     async def begin_sync(self, lease, sync_id, total):
         self._enter("begin_sync", lease)

@@ -1,16 +1,18 @@
 """`relay connections`: whose ERPs are watched."""
 
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from relay.cli import connection_life, syncs
+from relay.cli import connection_life, schedules, syncs
 from relay.cli.connection_life import tell_look
-from relay.cli.options import AsJson, Customer, Data, Name, span
+from relay.cli.options import AsJson, Customer, Data, Name
 from relay.cli.running import with_control
+from relay.cli.schedules import Blackout, CompareEvery, Hours, PollEvery, PollSlowest, ReconcileEvery, TimeZone
 from relay.cli.shown import details, document, line, note, table
+from relay.cli.syncs import HISTORY, Back, FirstAnnounce
+from relay.domain.syncs import Announce
 
 if TYPE_CHECKING:
     from relay.control import ConnectionAdded, ConnectionView
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="ERPs that are watched.", no_args_is_help=True)
 syncs.add_to(app)
 connection_life.add_to(app)
+app.command("change")(schedules.change)
 
 CredentialsFile = Annotated[
     Path | None, typer.Option(help="JSON or name=value lines; - is standard input. Without it they are asked for.")
@@ -47,22 +50,38 @@ def add(  # noqa: PLR0913 - one per option
     ] = None,
     mapping: Mapped = None,
     credentials_file: CredentialsFile = None,
-    poll_every: Annotated[
-        timedelta, typer.Option(parser=span, help="How often to look for changes.", metavar="SPAN", show_default="60s")
-    ] = timedelta(seconds=60),
+    history: Back = HISTORY,
+    announce: FirstAnnounce = Announce.SNAPSHOT,
+    poll_every: PollEvery = None,
+    poll_slowest: PollSlowest = None,
+    reconcile_every: ReconcileEvery = None,
+    compare_every: CompareEvery = None,
+    hours: Hours = None,
+    blackout: Blackout = None,
+    time_zone: TimeZone = None,
     check: Check = True,
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
     """Add a connection to an ERP, after reading a first page of orders from it.
 
+    Its orders of the last 90 days, or as --history says, are read first and told as snapshots; then what changes.
+
     Credentials are asked for or read from a file, and stored sealed.
     """
     from relay.cli.given import credentials_of, settings_of
     from relay.cli.mapped import mapping_of
     from relay.connectors import CONNECTORS
-    from relay.control import connector_form, connector_named, mapping_given, settings_given
+    from relay.control import (
+        POLL_EVERY,
+        RECONCILE_EVERY,
+        connector_form,
+        connector_named,
+        mapping_given,
+        settings_given,
+    )
 
+    schedule = schedules.given(poll_slowest, compare_every, hours, blackout, time_zone)
     connector = connector_named(CONNECTORS, kind)
     given = settings_of(connector.settings, settings or [])
     settings_given(connector, given)  # before somebody types a password for nothing
@@ -80,7 +99,11 @@ def add(  # noqa: PLR0913 - one per option
             settings=given,
             credentials=credentials,
             mapping=overrides,
-            poll_every=poll_every,
+            poll_every=poll_every or POLL_EVERY,
+            reconcile_every=reconcile_every or RECONCILE_EVERY,
+            schedule=schedule,
+            history=history,
+            announce=announce,
             check=check,
         ),
     )
@@ -196,4 +219,10 @@ def _tell(connection: "ConnectionView", *, as_json: bool) -> None:
         document(connection)
         return
     values = connection.model_dump()
-    details({**values.pop("settings"), **{name.replace("_", " "): value for name, value in values.items()}})
+    reading, schedule = values.pop("reading"), values.pop("schedule")
+    hours = schedule.pop("hours")
+    flat = {**values, **schedule, "hours": hours["open"], "blackout": hours["closed"], "time_zone": hours["zone"]}
+    if reading:
+        progress = ("kind", "state", "read", "total", "per_second", "started_at", "ends_about", "problem")
+        flat["reading"] = {name: reading[name] for name in progress if reading[name] is not None}
+    details({**flat.pop("settings"), **{name.replace("_", " "): value for name, value in flat.items()}})

@@ -9,12 +9,14 @@ import typer
 from relay.cli.options import AsJson, Data, Name, span
 from relay.cli.running import with_control
 from relay.cli.shown import details, document, line, table
+from relay.domain.errors import UserError
 from relay.domain.syncs import Announce
 
 if TYPE_CHECKING:
     from relay.control import SyncView
 
 LOOK_EVERY = 0.5
+WAIT = timedelta(seconds=30)
 EVERYTHING = "all"
 
 
@@ -24,22 +26,58 @@ def history(text: str | timedelta | None) -> timedelta | None:
 
 
 Id = Annotated[str, typer.Argument(help="Id of a sync: see `relay connections syncs`.", metavar="ID")]
+HISTORY = timedelta(days=90)
 Back = Annotated[
     timedelta | None,
     typer.Option(
         "--history",
         parser=history,
         metavar="SPAN|all",
-        help="How far back: orders issued or changed since then.",
-        show_default="all",
+        help="How far back: orders issued or changed since then (default: 90d).",
+        show_default=False,
     ),
 ]
+FirstAnnounce = Annotated[Announce, typer.Option(help="Tell each order as a snapshot, or nothing before it changes.")]
+
+
+def sync(
+    name: Name,
+    *,
+    wait: Annotated[timedelta, typer.Option(parser=span, help="Wait so long for the answer.", metavar="SPAN")] = WAIT,
+    follow: Annotated[bool, typer.Option("--follow", help="Show how far a first sync or re-sync is instead.")] = False,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read what changed now, and tell what was found.
+
+    With --follow: a bar of the first sync or re-sync that runs, until it ends.
+    """
+    if follow:
+        reading = with_control(data, lambda control: control.connection(name)).reading
+        if reading is None:
+            raise UserError(f"all orders of {name} were read: there is nothing to follow")
+        _tell(followed(reading.id, data), as_json=as_json)
+        return
+    seen = with_control(data, lambda control: control.poll_now(name, wait=wait))
+    if as_json:
+        document(seen)
+    elif seen.ended_at is None:
+        line(f"asked: {seen.id} is {seen.state}; see `relay connections syncs`")
+    elif seen.problem:
+        line(f"the ERP could not be read: {seen.problem}")
+    else:
+        line(f"read {seen.read} orders, told {seen.told} events")
 
 
 def resync(  # noqa: PLR0913 - one per option
     name: Name,
     *,
-    back: Back = None,
+    back: Annotated[
+        timedelta | None,
+        typer.Option(
+            "--history", parser=history, metavar="SPAN|all", help="How far back (default: all).", show_default=False
+        ),
+    ] = None,
     announce: Annotated[
         Announce, typer.Option(help="Tell what differs, every order as a snapshot, or nothing.")
     ] = Announce.CHANGES,
@@ -125,6 +163,7 @@ def _tell(seen: "SyncView", *, as_json: bool) -> None:
 
 def add_to(app: typer.Typer) -> None:
     """Put these under `relay connections`."""
+    app.command("sync")(sync)
     app.command("resync")(resync)
     app.command("syncs")(syncs)
     app.command("cancel-sync")(cancel_sync)

@@ -1,5 +1,6 @@
 """Control: what people do to relay, without a word about how they ask. The command line and the HTTP API call it."""
 
+from relay.control.connections import POLL_EVERY, RECONCILE_EVERY
 from relay.control.explain import ConnectionTold, DeliveryTold, EventTold, Explanation, SnapshotTold
 from relay.control.forms import ConnectorForm, FormField, connector_form, form_fields
 from relay.control.given import connector_named, mapping_given, settings_given
@@ -18,12 +19,15 @@ from relay.control.views import (
     EndpointView,
     FirstLook,
     KeyView,
+    ReadingView,
     RejectedView,
     SecretRotated,
     View,
 )
 
 __all__ = [
+    "POLL_EVERY",
+    "RECONCILE_EVERY",
     "Asked",
     "AttemptView",
     "ConnectionAdded",
@@ -48,6 +52,7 @@ __all__ = [
     "KeysRotated",
     "KeysShown",
     "MasterKeyView",
+    "ReadingView",
     "RejectedView",
     "ReplayFound",
     "ReplayView",

@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any
 
 from relay.control import given
 from relay.control.connections import ConnectionOperations, new_token
 from relay.control.look import first_look
+from relay.control.schedules import schedule_given, spans_given
 from relay.control.views import ConnectionToken, ConnectionView, FirstLook
 from relay.domain.connections import Connection
 from relay.domain.tokens import digest_of
@@ -45,9 +47,12 @@ class ConnectionLife(ConnectionOperations):
         settings: Mapping[str, Any] | None = None,
         poll_every: timedelta | None = None,
         reconcile_every: timedelta | None = None,
+        schedule: Mapping[str, Any] = MappingProxyType({}),
         check: bool = True,
     ) -> ConnectionView:
         """Change what is given and nothing else. `settings` take the place of all of them, after a new look.
+
+        `schedule` are values of Schedule, of which only those that are given change.
 
         Raises:
             NotFound: no such connection.
@@ -57,17 +62,16 @@ class ConnectionLife(ConnectionOperations):
             Transient, Permanent: what the ERP said to the look, with what to do; nothing was changed then.
         """
         before: Connection = (await self.registry.connection(name)).subject
-        after = before
+        connector = given.connector_named(self.kinds, before.connector)
+        spans_given(connector.pace, poll_every, reconcile_every)
+        after = replace(before, schedule=schedule_given(before.schedule, schedule))
         if new_name is not None:
             after = replace(after, name=given.name_given("connection", new_name))
         if poll_every is not None:
-            given.span_given("poll_every", poll_every, given.SHORTEST_POLL, given.LONGEST_POLL)
             after = replace(after, poll_every=poll_every)
         if reconcile_every is not None:
-            given.span_given("reconcile_every", reconcile_every, given.SHORTEST_POLL, given.LONGEST_POLL)
             after = replace(after, reconcile_every=reconcile_every)
         if settings is not None:
-            connector = given.connector_named(self.kinds, before.connector)
             checked = given.settings_given(connector, settings)
             after = replace(after, settings=checked.model_dump(mode="json", exclude_unset=True))
             if check:

@@ -13,11 +13,14 @@ import orjson
 from relay.control import given
 from relay.control.at_hand import AtHand
 from relay.control.look import first_look, unconnected
+from relay.control.schedules import HISTORY, begin_given, first_given, schedule_given, spans_given
 from relay.control.views import ConnectionAdded, ConnectionView
 from relay.domain.capabilities import Capabilities
 from relay.domain.connections import Connection, ConnectionId, ConnectionState, CustomerId
 from relay.domain.errors import AlreadyThere, NotFound, UserError
 from relay.domain.mapping import MappingVersion
+from relay.domain.schedules import SLOWEST_TIMES, Schedule
+from relay.domain.syncs import Announce
 from relay.domain.tokens import TOKEN_BYTES, TokenKind, digest_of, token_of
 from relay.vault.vault import Place, Purpose
 
@@ -40,9 +43,15 @@ class ConnectionOperations(AtHand):
         mapping: Mapping[str, Any] = MappingProxyType({}),
         poll_every: timedelta = POLL_EVERY,
         reconcile_every: timedelta = RECONCILE_EVERY,
+        schedule: Mapping[str, Any] = MappingProxyType({}),
+        history: timedelta | None = HISTORY,
+        announce: str = Announce.SNAPSHOT,
         check: bool = True,
     ) -> ConnectionAdded:
         """Add a connection, with its customer when that is new. `check` reads a page of orders before storing anything.
+
+        `schedule` are values of Schedule. The orders of the last `history` (None: all) are read first, and announced
+        as a snapshot each, or silently.
 
         Raises:
             UserError: a name, setting, credential or part of the mapping cannot be used; each is named.
@@ -56,7 +65,9 @@ class ConnectionOperations(AtHand):
         checked_settings = given.settings_given(connector, settings)
         checked_credentials = given.credentials_given(connector, credentials)
         overrides = given.mapping_given(connector, mapping)
-        given.span_given("poll_every", poll_every, given.SHORTEST_POLL, given.LONGEST_POLL)
+        spans_given(connector.pace, poll_every, reconcile_every)
+        checked_schedule = schedule_given(Schedule(slowest=poll_every * SLOWEST_TIMES), schedule)
+        first = first_given(announce)
         vault = self.vault()
         await self._not_there(customer, name)
         look = await first_look(connector, checked_settings, checked_credentials, overrides) if check else None
@@ -70,12 +81,14 @@ class ConnectionOperations(AtHand):
             mapping=MappingVersion(1 if overrides.told() else 0, overrides),
             poll_every=poll_every,
             reconcile_every=reconcile_every,
+            schedule=checked_schedule,
+            history_from=begin_given(history),
             sealed=await vault.seal(
                 Place(customer, connection_id, Purpose.CREDENTIALS), orjson.dumps(dict(credentials))
             ),
         )
         token = new_token()
-        await self.registry.add_connection(new, token_digest=digest_of(token))
+        await self.registry.add_connection(new, token_digest=digest_of(token), announce=first)
         return ConnectionAdded(connection=await self.connection(connection_id), look=look, token=token)
 
     async def connections(self) -> list[ConnectionView]:

@@ -1,58 +1,35 @@
 """Sync: orders read beside the polls, as people ask for it."""
 
+import asyncio
 import secrets
-from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Self
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from relay.control.at_hand import AtHand
-from relay.control.views import View
+from relay.control.schedules import announce_given, begin_given
+from relay.control.views import ReadingView
 from relay.domain.connections import ConnectionState
 from relay.domain.errors import UserError
-from relay.domain.syncs import Announce, Pace, SyncKind, SyncState, pace
+from relay.domain.syncs import Announce, SyncKind
 from relay.store.syncs import SyncList
 
 if TYPE_CHECKING:
     from relay.domain.connections import Connection
 
-LONGEST_HISTORY = timedelta(days=36_500)
+LOOK_EVERY = 0.05
+"""Seconds between looks at what somebody waits for."""
 
 
-class SyncView(View):
+class SyncView(ReadingView):
     """A sync: how far it is, and what it came to."""
 
-    id: str
     customer: str
     connection: str
     connection_id: str
-    kind: SyncKind
-    announce: Announce
-    begin_on: date | None
-    """The first day of its window; None: everything."""
-    state: SyncState
-    read: int
-    total: int | None
-    """About how many orders there are to read, if the ERP could say."""
-    told: int
-    rejected: int
-    problem: str | None
-    """Why its next page could not be read yet; it is tried again."""
     created_at: datetime
-    started_at: datetime | None
-    moved_at: datetime | None
-    """When its last page was stored."""
     ended_at: datetime | None
-    per_second: float | None
-    """Orders read per second since it began."""
-    ends_about: datetime | None
-
-    @classmethod
-    def of(cls, row: Mapping[str, Any]) -> Self:
-        """The view of a row of the store."""
-        at: Pace = pace(row["read"], row["total"], row["started_at"], row["ended_at"] or row["seen_at"])
-        ends = at.ends_about if row["ended_at"] is None else None
-        return cls.model_validate({**row, "per_second": at.per_second, "ends_about": ends})
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +47,30 @@ class SyncOperations(AtHand):
             UserError: a value cannot be used, or the connection is not active.
         """
         subject: Connection = (await self.registry.connection(name)).subject
-        if announce not in set(Announce):
-            raise UserError(f"unknown announce {announce!r}: the known ones are {', '.join(Announce)}")
-        begin = begin_given(history)
-        if subject.state is not ConnectionState.ACTIVE:
-            raise UserError(f"{subject.name} is {subject.state}: its ERP is not asked before it is resumed")
+        told, begin = announce_given(announce), begin_given(history)
+        _active(subject)
         sync_id = new_sync_id()
-        await self._syncs.start(sync_id, subject.id, SyncKind.RESYNC, Announce(announce), begin)
+        await self._syncs.start(sync_id, subject.id, SyncKind.RESYNC, told, begin)
+        return await self.sync(sync_id)
+
+    async def poll_now(self, name: str, *, wait: timedelta = timedelta(0)) -> SyncView:
+        """Have what changed read now, and answer when that is done, or after `wait` as it is then.
+
+        Raises:
+            NotFound: no such connection.
+            UserError: the connection is not active, or its ERP may not be asked now.
+        """
+        subject: Connection = (await self.registry.connection(name)).subject
+        _active(subject)
+        now = datetime.now(UTC)
+        if not subject.schedule.hours.is_open(now):
+            opens = subject.schedule.hours.next_open(now)
+            raise UserError(f"{subject.name} may not be asked now, but from {opens:%Y-%m-%d %H:%M} UTC on: its hours")
+        sync_id = await self._syncs.ask(new_sync_id(), subject.id)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait.total_seconds()):
+                while (await self.sync(sync_id)).ended_at is None:  # noqa: ASYNC110 - another process
+                    await asyncio.sleep(LOOK_EVERY)
         return await self.sync(sync_id)
 
     async def syncs(self, name: str | None = None) -> list[SyncView]:
@@ -98,15 +92,11 @@ class SyncOperations(AtHand):
         return SyncList(self.registry.database)
 
 
+def _active(subject: "Connection") -> None:
+    if subject.state is not ConnectionState.ACTIVE:
+        raise UserError(f"{subject.name} is {subject.state}: its ERP is not asked before it is resumed")
+
+
 def new_sync_id() -> str:
     """An id for a new sync."""
     return f"syn_{secrets.token_hex(12)}"
-
-
-def begin_given(history: timedelta | None) -> date | None:
-    """The first day of the window that reaches so far back from now; None: everything. Raises UserError."""
-    if history is None:
-        return None
-    if not timedelta(0) <= history <= LONGEST_HISTORY:
-        raise UserError(f"history is {history.days} days: give 0 to {LONGEST_HISTORY.days} days, or all")
-    return (datetime.now(UTC) - history).date()

@@ -4,7 +4,7 @@ Nothing secret has a field: credentials never leave the vault this way, and an a
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Self
 from urllib.parse import urlsplit, urlunsplit
 
@@ -15,6 +15,8 @@ from relay.domain.ed25519_keys import public_key
 from relay.domain.endpoints import Endpoint, EndpointOptions, EndpointState
 from relay.domain.mapping import MappingOverrides
 from relay.domain.rotation import LiveSecret, Signing
+from relay.domain.schedules import Schedule
+from relay.domain.syncs import Announce, SyncKind, SyncState, pace
 from relay.ports import Found, Rejected
 from relay.store.named import Sighting
 
@@ -23,6 +25,37 @@ class View(BaseModel):
     """What is shown; extra columns of a row are left out."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class ReadingView(View):
+    """Orders that are read beside the polls, or before the first: why, and how far that is."""
+
+    id: str
+    kind: SyncKind
+    announce: Announce
+    begin_on: date | None
+    """The first day of its window; None: everything."""
+    state: SyncState
+    read: int
+    total: int | None
+    """About how many orders there are to read, if the ERP could say."""
+    told: int
+    rejected: int
+    problem: str | None
+    """Why its next page could not be read yet; it is tried again."""
+    started_at: datetime | None
+    moved_at: datetime | None
+    """When its last page was stored."""
+    per_second: float | None
+    """Orders read per second since it began."""
+    ends_about: datetime | None
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Self:
+        """The view of a row of the store."""
+        at = pace(row["read"], row["total"], row["started_at"], row["ended_at"] or row["seen_at"])
+        ends = at.ends_about if row["ended_at"] is None else None
+        return cls.model_validate({**row, "per_second": at.per_second, "ends_about": ends})
 
 
 class ConnectionView(View):
@@ -38,12 +71,21 @@ class ConnectionView(View):
     mapping_version: int
     poll_every: timedelta
     reconcile_every: timedelta
+    schedule: Schedule
+    history_from: date | None
+    """The first day of the window of its first sync; None: everything."""
     synced: bool
     failures: int
     due_at: datetime | None
+    """When it is polled next, and why then:"""
+    due_why: str | None
+    compare_due_at: datetime | None
+    """When all orders are compared next, or in the night after."""
     polled_at: datetime | None
     problem: str | None
     notices: tuple[str, ...]
+    reading: ReadingView | None
+    """Its first sync or a re-sync that has not ended; None in lists."""
     counts: dict[str, int]
 
     @classmethod
@@ -61,12 +103,17 @@ class ConnectionView(View):
             mapping_version=subject.mapping.number,
             poll_every=subject.poll_every,
             reconcile_every=subject.reconcile_every,
+            schedule=subject.schedule,
+            history_from=subject.history_from,
             synced=subject.synced,
             failures=subject.failures,
             due_at=subject.due_at,
+            due_why=subject.due_why,
+            compare_due_at=subject.compare_due_at if subject.schedule.compare_every else None,
             polled_at=seen.seen_at,
             problem=seen.problem,
             notices=seen.notices,
+            reading=ReadingView.of(seen.reading) if seen.reading else None,
             counts=seen.counts,
         )
 

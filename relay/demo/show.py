@@ -118,6 +118,7 @@ async def _connect(settings: Settings, standing_on: Parts, erp: Theatre, book: B
             name=erp.connector,
             settings=erp.settings,
             credentials=erp.credentials,
+            history=None,
             poll_every=POLL_EVERY,
         )
         listening = await stack.enter_async_context(receiver([]))

@@ -1,11 +1,12 @@
 """A connection: one customer's ERP, how far it has been read, and who may touch it now."""
 
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Any, NewType
 
 from relay.domain.mapping import MappingVersion
+from relay.domain.schedules import Schedule
 
 CustomerId = NewType("CustomerId", str)
 ConnectionId = NewType("ConnectionId", str)
@@ -34,13 +35,20 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Polled:
-    """How a poll ended: `failures` in a row (0: it went well), the problem, what people should know, the next time."""
+    """How a poll ended: `failures` in a row (0: it went well), the problem, what people should know, the next time.
+
+    `why` says why the next is then; `quiet` counts polls in a row that found nothing, `read` and `told` are of this.
+    """
 
     state: ConnectionState
     due_at: datetime
     failures: int = 0
     problem: str | None = None
     notices: tuple[str, ...] = ()
+    why: str = ""
+    quiet: int = 0
+    read: int = 0
+    told: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,5 +68,11 @@ class Connection:
     synced: bool = False
     failures: int = 0
     due_at: datetime | None = None
+    due_why: str | None = None
+    quiet: int = 0
     reconcile_due_at: datetime | None = None
+    compare_due_at: datetime | None = None
+    history_from: date | None = None
+    """The first day of the window of the first sync; None: everything."""
+    schedule: Schedule = field(default_factory=Schedule)
     sealed: bytes = field(default=b"", repr=False)

@@ -1,6 +1,6 @@
 """Syncs: reading orders beside the polls, for a reason of its own, and what is told of what is read.
 
-    waiting -> running -> done | cancelled
+    waiting -> running -> done | cancelled | failed
 
 What a sync tells of one order, and what is noted as told:
 
@@ -24,10 +24,16 @@ from relay.domain.orders import PurchaseOrder
 class SyncKind(StrEnum):
     """Why orders are read."""
 
+    FIRST = "first"
+    """The connection is new. Polls begin with its end."""
     RESYNC = "resync"
     """A person asked for it."""
     MAPPING = "mapping"
     """What the connection makes of its records has changed. Polls wait for its end: they would take it for changes."""
+    COMPARE = "compare"
+    """It is time again: whatever the polls have missed is found."""
+    POLL = "poll"
+    """A person wants what changed to be read now."""
 
 
 class Announce(StrEnum):
@@ -45,9 +51,11 @@ class SyncState(StrEnum):
     RUNNING = "running"
     DONE = "done"
     CANCELLED = "cancelled"
+    FAILED = "failed"
+    """A poll that somebody asked for met a failure; the next is due as ever."""
 
 
-HOLDING = frozenset({SyncKind.MAPPING})
+HOLDING = frozenset({SyncKind.FIRST, SyncKind.MAPPING})
 """Kinds for whose end the polls wait."""
 
 

@@ -1,11 +1,12 @@
 """Turns: what one connection's ERP is asked next; one thing at a time, so that nothing older replaces what is newer.
 
-poll due -> poll -> (a full pass when it is due) -> one page of a sync -> poll due? ...
+poll due -> poll -> (a full pass when it is due) -> one page of a sync -> poll due? ...      closed: nothing
 """
 
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Self
 
 
 class Turn(StrEnum):
@@ -25,6 +26,11 @@ class Due:
     poll: datetime | None
     full_pass: datetime | None
     sync: datetime | None
+
+    def not_before(self, opens: datetime) -> Self:
+        """The same, once the ERP may be asked."""
+        times = (self.poll, self.full_pass, self.sync)
+        return type(self)(*(at and max(at, opens) for at in times))
 
 
 def next_turn(due: Due, now: datetime, last: Turn) -> Turn:

@@ -14,12 +14,13 @@ from relay.ports import OutboxEntry
 
 @dataclass(frozen=True, slots=True)
 class Telling:
-    """What is told of what is read: see `relay.domain.syncs`. `begin` is the first day of a sync's window."""
+    """What is told of what is read: see `relay.domain.syncs`. `begin` is the first day of a window.
+
+    Of a sync that tells snapshots it is its own; otherwise that of the connection's first sync.
+    """
 
     announce: Announce = Announce.CHANGES
     begin: dt.date | None = None
-    first: ChangeKind | None = None
-    """How an order is told that was not seen before (None: as its dates say)."""
 
 
 def observed(
@@ -51,7 +52,7 @@ def _told(
     inside = within(order, telling.begin)
     if telling.announce is Announce.SILENT or (snapshots and last is None and not inside):
         return None, noted(last, order, now=now)
-    first = telling.first or (ChangeKind.SNAPSHOT if snapshots else first_kind(order, telling.begin))
+    first = ChangeKind.SNAPSHOT if snapshots else first_kind(order, telling.begin)
     if made := change_event(origin, last, order, now=now, first=first):
         return made
     if snapshots and inside and last and not order.remote_was_deleted:

@@ -65,6 +65,8 @@ class Reconcile:
         try:
             async for ids in self.connector.remote_ids():
                 missing.difference_update(ids)
+                if not self._may_ask():
+                    return set(), "the full pass broke off: its hours ended before it did"
         except (Transient, Permanent) as error:
             return set(), f"the full pass broke off: {error}"
         if len(missing) > max(FEW, self.doubt.share * len(known)):
@@ -75,12 +77,17 @@ class Reconcile:
             )
         return missing, None
 
+    def _may_ask(self) -> bool:
+        return self.connection.schedule.hours.is_open(self.clock())
+
     async def _believe(self, missing: set[str]) -> tuple[int, str | None]:
         """How many of the missing orders are told as deleted, and what ended the looking early."""
         passes = await self.store.save_missing(self.lease, sorted(missing))
         gone = [remote_id for remote_id in sorted(missing) if passes.get(remote_id, 0) >= self.doubt.passes]
         deleted = 0
         for remote_id in gone:
+            if not self._may_ask():
+                return deleted, "looking for vanished orders broke off: its hours ended before it did"
             try:
                 order = await self.connector.read(remote_id)
             except (Transient, CredentialsRefused) as error:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from relay.domain.connections import Connection, ConnectionId, ConnectionState, Cursor, CustomerId, Lease
 from relay.domain.endpoints import Endpoint, EndpointId, EndpointOptions, EndpointState, Health
 from relay.domain.mapping import Announce, MappingOverrides, MappingVersion
+from relay.domain.schedules import Schedule
 from relay.domain.verification import proof
 from relay.ports import Claimed, Renewed
 from relay.store.database import Database
@@ -116,7 +117,12 @@ def connection_of(row: Any) -> Connection:
         cursor=None if row["cursor"] is None else Cursor(row["cursor"]),
         failures=row["failures"],
         due_at=row["due_at"],
+        due_why=row["due_why"],
+        quiet=row["quiet"],
         reconcile_due_at=row["reconcile_due_at"],
+        compare_due_at=row["compare_due_at"],
+        history_from=row["history_from"],
+        schedule=Schedule.model_validate(row["schedule"]),
         synced=row["synced_at"] is not None,
         sealed=row["sealed"],
     )

@@ -60,6 +60,8 @@ class Sighting:
     notices: tuple[str, ...] = ()
     last_attempt: Mapping[str, Any] | None = None
     """Of an endpoint that fails."""
+    reading: dict[str, Any] | None = None
+    """The sync that reads a connection's orders now."""
 
 
 class Named:

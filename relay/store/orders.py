@@ -47,8 +47,7 @@ POLLED = """
         problem = CASE WHEN $4 > 0 OR failures > 0 THEN $3 ELSE problem END, failures = $4, due_at = $5,
         notices = ARRAY(SELECT notice FROM unnest($6::text[] || notices) WITH ORDINALITY AS row(notice, place)
                         GROUP BY notice ORDER BY min(place) LIMIT 20),
-        polled_at = CASE WHEN $4 = 0 THEN now() ELSE polled_at END,
-        synced_at = CASE WHEN $4 = 0 THEN coalesce(synced_at, now()) ELSE synced_at END
+        polled_at = CASE WHEN $4 = 0 THEN now() ELSE polled_at END, due_why = $7, quiet = $8
     WHERE id = $1
 """
 RECONCILED = """
@@ -114,6 +113,8 @@ class OrderStore:
                 polled.failures,
                 polled.due_at,
                 [storable(notice) for notice in polled.notices],
+                polled.why,
+                polled.quiet,
             )
 
         await self._database.transact(work)

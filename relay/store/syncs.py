@@ -1,15 +1,16 @@
 """Syncs: as their connection's runner works them off, and as people start, look at and cancel them."""
 
+import secrets
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from relay.domain.connections import Connection, Cursor, Lease
+from relay.domain.connections import Connection, Cursor, Lease, Polled
 from relay.domain.errors import AlreadyThere, NotFound, UserError
 from relay.domain.events import Snapshot
-from relay.domain.syncs import Announce, Moved, OpenSync, SyncKind
+from relay.domain.syncs import Announce, Moved, OpenSync, SyncKind, SyncState
 from relay.ports import OutboxEntry
 from relay.store.database import Database, guard
 from relay.store.named import NOTIFY
@@ -41,17 +42,34 @@ NOTICES = """
 FAIL = "UPDATE syncs SET failures = $2, problem = $3 WHERE id = $1 AND ended_at IS NULL"
 END = """
     UPDATE syncs SET state = 'done', ended_at = now(), failures = 0, problem = NULL
+    WHERE id = $1 AND ended_at IS NULL RETURNING kind, cursor
+"""
+SYNCED = """
+    UPDATE connections SET cursor = $2, synced_at = now(), failures = 0, problem = NULL, due_at = now() WHERE id = $1
+"""
+POLLED = """
+    UPDATE syncs SET state = $2, read = $3, told = $4, problem = $5, started_at = coalesce(started_at, now()),
+        moved_at = now(), ended_at = now()
     WHERE id = $1 AND ended_at IS NULL
 """
+COMPARE = """
+    INSERT INTO syncs (id, connection_id, kind, announce) VALUES ($1, $2, 'compare', 'changes') ON CONFLICT DO NOTHING
+"""
+COMPARE_AGAIN = "UPDATE connections SET compare_due_at = $2 WHERE id = $1"
+ASK = """
+    INSERT INTO syncs (id, connection_id, kind, announce) VALUES ($1, $2, 'poll', 'changes') ON CONFLICT DO NOTHING
+"""
+ASKED_BEFORE = "SELECT id FROM syncs WHERE connection_id = $1 AND kind = 'poll' AND ended_at IS NULL"
 ADD = "INSERT INTO syncs (id, connection_id, kind, announce, begin_on) VALUES ($1, $2, $3, $4, $5)"
 CANCEL = """
-    UPDATE syncs SET state = 'cancelled', ended_at = now() WHERE id = $1 AND ended_at IS NULL RETURNING connection_id
+    UPDATE syncs SET state = 'cancelled', ended_at = now() WHERE id = $1 AND ended_at IS NULL AND kind <> 'first'
+    RETURNING connection_id
 """
 GIVE_WAY = """
     UPDATE syncs SET state = 'cancelled', ended_at = now(), problem = 'the mapping changed: all is read anew'
     WHERE connection_id = $1 AND ended_at IS NULL AND kind = ANY($2::text[])
 """
-YIELDING = (SyncKind.RESYNC, SyncKind.MAPPING)
+YIELDING = (SyncKind.RESYNC, SyncKind.COMPARE, SyncKind.MAPPING)
 """Kinds that end when the mapping changes under them."""
 ASKED = "relay_syncs"
 """The channel on which connections are named that somebody asked something of."""
@@ -70,11 +88,10 @@ class SyncStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def open_sync(self, connection_id: str) -> OpenSync | None:
-        """The sync that has not ended, if there is one."""
+    async def open_syncs(self, connection_id: str) -> list[OpenSync]:
+        """The syncs that have not ended: one that reads orders at most, and one poll that was asked for at most."""
         async with self._database.session() as connection:
-            row = await connection.fetchrow(OPEN, connection_id)
-        return None if row is None else _open(row)
+            return [_open(row) for row in await connection.fetch(OPEN, connection_id)]
 
     async def begin_sync(self, lease: Lease, sync_id: str, total: int | None) -> None:
         """It runs now; so many orders are to be read, if that is known."""
@@ -107,8 +124,31 @@ class SyncStore:
         await self._write(lease, FAIL, sync_id, failures, storable(problem))
 
     async def end_sync(self, lease: Lease, sync_id: str) -> None:
-        """All of it was read."""
-        await self._write(lease, END, sync_id)
+        """All of it was read. After the first sync polls begin where that has come to."""
+
+        async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
+            await guard(connection, "connections", lease)
+            row = await connection.fetchrow(END, sync_id)
+            if row is not None and row["kind"] == SyncKind.FIRST:
+                await connection.execute(SYNCED, lease.subject, row["cursor"])
+
+        await self._database.transact(work)
+
+    async def start_compare(self, lease: Lease, due_at: datetime) -> None:
+        """Begin to compare all orders, unless they are being read already; it is due again at `due_at`."""
+
+        async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
+            await guard(connection, "connections", lease)
+            await connection.execute(COMPARE, f"syn_{secrets.token_hex(12)}", lease.subject)
+            await connection.execute(COMPARE_AGAIN, lease.subject, due_at)
+
+        await self._database.transact(work)
+
+    async def save_poll_asked(self, lease: Lease, sync_id: str, polled: Polled) -> None:
+        """What came of a poll that was asked for."""
+        state = SyncState.FAILED if polled.failures else SyncState.DONE
+        problem = None if polled.problem is None else storable(polled.problem)
+        await self._write(lease, POLLED, sync_id, state, polled.read, polled.told, problem)
 
     async def _write(self, lease: Lease, statement: str, *values: object) -> None:
         async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
@@ -135,8 +175,18 @@ class SyncList:
 
         await self._database.transact(work)
 
+    async def ask(self, sync_id: str, connection_id: str) -> str:
+        """Have what changed read now: the id of what was begun, or of the one that waits already."""
+
+        async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> str:
+            await connection.execute(ASK, sync_id, connection_id)
+            await connection.execute(NOTIFY, ASKED, connection_id)
+            return str(await connection.fetchval(ASKED_BEFORE, connection_id) or sync_id)
+
+        return await self._database.transact(work)
+
     async def cancel(self, sync_id: str) -> None:
-        """End a sync; what it has told stays told. Raises NotFound, and UserError when it has ended."""
+        """End a sync; what it has told stays told. Raises NotFound, and UserError when it has ended or is the first."""
 
         async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> bool:
             found = await connection.fetchval(CANCEL, sync_id)
@@ -146,6 +196,8 @@ class SyncList:
 
         before = await self.sync(sync_id)
         if not await self._database.transact(work):
+            if before["kind"] == SyncKind.FIRST and before["ended_at"] is None:
+                raise UserError("the first sync cannot be cancelled: polls begin where it ends. Pause the connection")
             raise UserError(f"sync {sync_id} is {before['state']} already")
 
     async def syncs(self, connection_id: str | None = None) -> list[dict[str, Any]]:

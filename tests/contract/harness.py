@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,10 @@ async def pages_of(connector: Connector, cursor: Any = None) -> list[Any]:
     return [page async for page in connector.changed_since(cursor)]
 
 
+async def walked(connector: Connector, cursor: Any = None, begin: date | None = None) -> list[Any]:
+    return [page async for page in connector.walk(cursor, begin)]
+
+
 async def ids_of(connector: Connector) -> set[str]:
     return {each async for batch in connector.remote_ids() for each in batch}
 
@@ -187,6 +192,9 @@ def latest(pages: list[Any]) -> dict[str, Any]:
 
 
 PAGE_SIZES = (2, 3, 100)
+LONG_AGO, LATER = date(2001, 1, 1), date(2999, 1, 1)
+BEGINS = (LONG_AGO, LATER)
+"""First days of windows: one before all orders, one after them."""
 
 
 SAMPLED = 4
@@ -199,7 +207,14 @@ async def all_questions(connect: Callable[..., Connector], harness: Harness) -> 
         pages = await pages_of(connect(page_size=page_size))
         for page in pages:
             await pages_of(connect(page_size=page_size), page.cursor)
+        for begin in BEGINS:
+            pages = await walked(connect(page_size=page_size), begin=begin)
+            for page in pages:
+                await walked(connect(page_size=page_size), page.cursor, begin)
+                await pages_of(connect(page_size=page_size), page.cursor)
     connector = connect()
+    for begin in (None, *BEGINS):
+        await connector.count(begin)
     await ids_of(connector)
     cursor = (await pages_of(connector))[-1].cursor
     for _ in range(3):

@@ -14,6 +14,8 @@ from relay.ports import Mappings
 from tests.contract.erps import HARNESSES
 from tests.contract.harness import (
     CANARY,
+    LATER,
+    LONG_AGO,
     PAGE_SIZES,
     SAMPLED,
     UNKNOWN_ID,
@@ -26,6 +28,7 @@ from tests.contract.harness import (
     latest,
     pages_of,
     places,
+    walked,
 )
 
 pytestmark = pytest.mark.parametrize("harness", HARNESSES, ids=lambda harness: harness.kind.name)
@@ -113,6 +116,48 @@ async def test_no_page_rejects_and_every_cursor_is_text(harness):
         for page in await pages_of(harness.connect(erp)):
             assert page.rejected == ()
             assert isinstance(page.cursor, str)
+
+
+# one pass over all orders
+
+
+@pytest.mark.parametrize("begin", [None, LONG_AGO])
+@pytest.mark.parametrize("page_size", PAGE_SIZES)
+async def test_a_walk_gives_every_order_once_and_ends_where_changes_begin(harness, page_size, begin):
+    async with opened(harness) as erp:
+        connector = harness.connect(erp, page_size=page_size)
+        pages = await walked(connector, begin=begin)
+        read = [order.remote_id for page in pages for order in page.orders]
+        assert (sorted(read), set(read)) == (sorted(harness.ids), harness.ids)
+        whole = hashes(latest(await pages_of(harness.connect(erp))))
+        assert hashes(latest(pages)) == whole
+        since = await pages_of(connector, pages[-1].cursor)
+        assert hashes(latest(since)).items() <= whole.items()
+
+
+@pytest.mark.parametrize("begin", [None, LONG_AGO])
+@pytest.mark.parametrize("page_size", PAGE_SIZES)
+async def test_a_walk_goes_on_behind_every_page_and_ends(harness, page_size, begin):
+    async with opened(harness) as erp:
+        pages = await walked(harness.connect(erp, page_size=page_size), begin=begin)
+        for stored, page in enumerate(pages, 1):
+            rest = await walked(harness.connect(erp, page_size=page_size), page.cursor, begin)
+            assert hashes(latest([*pages[:stored], *rest])) == hashes(latest(pages))
+        assert await walked(harness.connect(erp, page_size=page_size), pages[-1].cursor, begin) == []
+
+
+async def test_a_walk_of_a_window_without_orders_gives_none_and_leads_to_the_changes(harness):
+    async with opened(harness) as erp:
+        pages = await walked(harness.connect(erp), begin=LATER)
+        assert latest(pages) == {}
+        assert pages[-1].cursor
+
+
+async def test_orders_are_counted_where_that_costs_a_call_only(harness):
+    async with opened(harness) as erp:
+        connector = harness.connect(erp)
+        assert await connector.count(None) == await connector.count(LONG_AGO) == len(harness.ids)
+        assert await connector.count(LATER) == 0
 
 
 # what the ERP sees

@@ -97,15 +97,15 @@ async def test_a_record_with_junk_for_an_id_is_still_a_dead_letter(world, erp):
 # Polls and full passes
 
 
-async def test_a_poll_that_went_well_is_the_first_sync_and_clears_the_problem(world, erp):
+async def test_a_poll_that_went_well_clears_the_problem(world, erp):
     await world.orders.save_polled(erp.lease, Polled(ConnectionState.ACTIVE, NOW, 2, "ERP \x00 down", ("odd \x00",)))
     seen = await world.registry.connection("erp")
     assert (seen.problem, seen.notices, seen.subject.failures) == ("ERP \ufffd down", ("odd \ufffd",), 2)
-    assert not seen.subject.synced
     assert seen.seen_at is None
-    await world.orders.save_polled(erp.lease, Polled(ConnectionState.ACTIVE, NOW))
+    await world.orders.save_polled(erp.lease, Polled(ConnectionState.ACTIVE, NOW, why="quiet for 4 polls", quiet=4))
     seen = await world.registry.connection("erp")
-    assert (seen.problem, seen.subject.failures, seen.subject.synced) == (None, 0, True)
+    assert (seen.problem, seen.subject.failures) == (None, 0)
+    assert (seen.subject.due_why, seen.subject.quiet, seen.subject.synced) == ("quiet for 4 polls", 4, False)
     assert seen.seen_at
 
 

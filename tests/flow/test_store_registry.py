@@ -94,7 +94,10 @@ async def test_pausing_and_resuming_tells_the_workers_and_clears_the_problem(wor
     await listener.add_listener("relay_leases", lambda *said: heard.put_nowait(said[-1]))
     await world.registry.set_connection(erp.lease.subject, ConnectionState.PAUSED)
     await world.registry.set_endpoint(hook.lease.subject, EndpointState.ACTIVE)
-    assert [await asyncio.wait_for(heard.get(), 10) for _ in range(2)] == ["", ""]
+    assert [await asyncio.wait_for(heard.get(), 10) for _ in range(2)] == [
+        erp.lease.subject,
+        hook.lease.subject,
+    ]
     await listener.close()
     assert (await world.registry.connection("erp")).subject.state is ConnectionState.PAUSED
     seen = await world.registry.endpoint("hook")

@@ -1,6 +1,6 @@
 """The poll stage: what changed is told once, whatever the ERP does in between."""
 
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -9,7 +9,9 @@ from structlog.testing import capture_logs
 
 from relay.domain.connections import ConnectionState
 from relay.domain.errors import CredentialsRefused, LeaseLost, Throttled, Unavailable, UnexpectedReply
+from relay.domain.hours import Hours
 from relay.domain.orders import Status
+from relay.domain.schedules import Schedule
 from relay.ports import Rejected
 from relay.stages.poll import MOST_NOTICES, Patience, Poll
 from relay.stages.take import Take
@@ -33,20 +35,11 @@ def polled(world, *steps, **values):
     return run(poll(world, list(steps), **values).run_once())
 
 
-def test_the_first_sync_tells_snapshots_and_later_first_sights_are_created():
+def test_an_order_seen_first_is_created_unless_it_is_older_than_the_first_syncs_window():
     world = World()
-    stage = poll(world, [page(order("1"), order("2"))], [page(order("3"))], of=connection())
-    run(stage.run_once())
-    run(stage.run_once())
-    assert world.told() == ["snapshot", "snapshot", "created"]
-
-
-def test_a_first_sync_that_broke_off_goes_on_telling_snapshots():
-    world = World()
-    stage = poll(world, [page(order("1")), Unavailable("away")], [page(order("2"))], of=connection())
-    run(stage.run_once())
-    run(stage.run_once())
-    assert world.told() == ["snapshot", "snapshot"]
+    old, new = order("1", order_date=date(2026, 1, 1)), order("2", order_date=date(2026, 2, 1))
+    polled(world, page(old, new), of=connection(synced=True, history_from=date(2026, 2, 1)))
+    assert world.told() == ["snapshot", "created"]
 
 
 def test_a_page_read_twice_makes_no_second_event():
@@ -184,6 +177,28 @@ def test_a_poll_that_goes_well_forgets_the_failures_before_it():
     assert run(stage.run_once()).failures == 4
     well = run(stage.run_once())
     assert (well.failures, well.problem, well.due_at - START) == (0, None, timedelta(seconds=60))
+
+
+def test_quiet_polls_slow_down_and_a_change_makes_it_fast_again():
+    of = connection(synced=True, poll_every=timedelta(seconds=10), schedule=Schedule(slowest=timedelta(seconds=15)))
+    stage = poll(World(), *[[]] * 6, [page(order("1"))], of=of)
+    ends = [run(stage.run_once()) for _ in range(7)]
+    assert [(end.due_at - START).total_seconds() for end in ends] == [10, 10, 10, 12.5, 15, 15, 10]
+    assert [end.quiet for end in ends] == [1, 2, 3, 4, 5, 6, 0]
+    assert (ends[5].why, ends[6].why, ends[6].read, ends[6].told) == ("quiet for 6 polls", "as fast as it is set", 1, 1)
+
+
+def test_a_poll_breaks_off_between_pages_when_the_hours_end_and_goes_on_when_they_begin():
+    hours = Hours(open=("Mon-Fri 07:00-20:00",))  # START is a Sunday
+    stage = poll(World(), [page(order("1"), cursor="c1"), page(order("2"), cursor="c2")], of=at_hours(hours))
+    end = run(stage.run_once())
+    assert (end.failures, end.why) == (0, "its hours begin then")
+    assert end.due_at == datetime(2026, 3, 2, 7, tzinfo=UTC)
+    assert stage.cursor == "c1"
+
+
+def at_hours(hours):
+    return connection(synced=True, schedule=Schedule(hours=hours))
 
 
 def test_notices_are_told_once_each_and_only_some_of_them():

@@ -7,7 +7,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from relay.domain.errors import CredentialsRefused, LeaseLost, RecordRejected, Unavailable
+from relay.domain.hours import Hours
 from relay.domain.orders import Status
+from relay.domain.schedules import Schedule
 from relay.stages.poll import Patience, Poll
 from relay.stages.reconcile import FEW, Doubt, Reconcile
 from relay.stages.take import Take
@@ -122,6 +124,26 @@ def test_an_erp_that_refuses_one_read_is_not_asked_for_the_others(error):
     assert (deleted, erp.asked) == ([0, 0], ["2"])
     assert str(error) in world.reconciled[-1][0]
     assert world.told() == []
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_full_pass_breaks_off_when_the_hours_end(asked):
+    world, now = seen("1", "2"), [START]
+    reconciled(world, ("1",))
+    hours = Schedule(hours=Hours(open=("Sun 00:00-12:30",)))
+
+    class Late(Erp):
+        async def remote_ids(self):
+            async for each in super().remote_ids():
+                now[0] = START + timedelta(hours=asked or 1) * (not asked)
+                yield each
+                now[0] = START + timedelta(hours=1)
+
+    erp = Late(ids=[("1",)], orders={})
+    stage = Reconcile(connection(schedule=hours), LEASE, erp, world, lambda: now[0], DOUBT)
+    assert run(stage.run_once()) == 0
+    assert "hours ended" in world.reconciled[-1][0]
+    assert (erp.asked, world.missing["2"]) == ([], 2 if asked else 1)
 
 
 def test_a_lost_lease_ends_it():

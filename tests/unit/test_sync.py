@@ -9,7 +9,9 @@ from structlog.testing import capture_logs
 
 from relay.domain.connections import ConnectionState
 from relay.domain.errors import CredentialsRefused, LeaseLost, Throttled, Unavailable
+from relay.domain.hours import Hours
 from relay.domain.orders import Status
+from relay.domain.schedules import Schedule
 from relay.domain.syncs import Announce, OpenSync, SyncKind
 from relay.ports import Rejected
 from relay.stages.attend import Attend
@@ -178,6 +180,9 @@ class Slow(Erp):
             yield each
 
 
+FIRST = OpenSync("syn_1", SyncKind.FIRST, Announce.SNAPSHOT, begin=date(2026, 2, 1))
+
+
 def attended(at, erp, seconds, **values):
     async def work():
         stage = attend(at, erp, **values)
@@ -264,3 +269,111 @@ def test_a_sync_that_fails_delays_no_poll():
     attended(at, erp, 25)
     assert len(erp.cursors) == 3
     assert at.sync_problems == ["away"] * 3
+
+
+# The first sync
+
+
+def test_polls_begin_where_the_first_sync_ends():
+    at = world(FIRST)
+    old = order("2", order_date=date(2026, 1, 1))
+    erp = Slow([[page(order("3"))]], pages=[page(order("1")), page(old)])
+    attended(at, erp, 9)
+    assert erp.asked == ["page", "page", "poll"]
+    assert (at.told(), at.known["2"].sequence, erp.cursors) == (["snapshot", "created"], 0, ["2"])
+    assert erp.begins == [(None, date(2026, 2, 1))]
+
+
+def test_a_first_sync_may_be_silent():
+    at = world(replace(FIRST, announce=Announce.SILENT))
+    attended(at, Slow([[page(order("1", quantity=2))]], pages=[page(order("1"))]), 9)
+    assert [(row.type, row.sequence) for row in at.outbox] == [("purchase_order.updated", 1)]
+
+
+def test_a_first_sync_that_fails_is_the_connections_problem_until_it_goes_on():
+    at = world(FIRST)
+    attended(at, Erp(pages=[Unavailable("away"), Unavailable("away"), page(order("1"))]), 12)
+    assert [(each.failures, each.problem) for each in at.polled[:3]] == [(1, "away"), (0, None), (1, "away")]
+    assert at.told() == ["snapshot"]
+    assert not at.polled[-1].failures
+
+
+def test_a_first_sync_that_failed_before_a_restart_waits_as_long_as_it_would_have():
+    at, erp = world(FIRST), Erp(pages=[page(order("1"))])
+    attended(at, erp, 39, failures=3, due_at=START + timedelta(seconds=40))
+    assert erp.begins == []
+    attended(at, erp, 41, failures=3, due_at=START + timedelta(seconds=40))
+    assert at.told() == ["snapshot"]
+
+
+# Asked for by people, and when it is time
+
+
+def test_a_poll_that_somebody_asks_for_is_made_at_once_and_answered():
+    async def work():
+        at, erp = world(), Erp([[], [page(order("1"))]])
+        stage = attend(at, erp, every=3600)
+        task = asyncio.create_task(stage.run())
+        await until(lambda: at.polled, 1)
+        at.syncs.append(OpenSync("syn_1", SyncKind.POLL, Announce.CHANGES))
+        stage.ring()
+        await until(lambda: at.answered, 1)
+        assert [(each.read, each.told) for each in at.answered] == [(1, 1)]
+        await asyncio.sleep(100)
+        assert len(at.polled) == 2
+        task.cancel()
+        await asyncio.wait([task])
+
+    run(work())
+
+
+def scheduled(**values):
+    return {"schedule": Schedule(**values), "compare_due_at": START + timedelta(hours=1)}
+
+
+def test_all_orders_are_compared_at_night_and_again_after_a_while():
+    at = world()
+    erp = Erp(pages=[page(order("1"))])
+    values = scheduled(compare_every=timedelta(days=2))
+    attended(at, erp, 11.9 * 3600, every=3600, reconcile_every=timedelta(30), **values)
+    assert at.compared == []
+    attended(at, erp, 4.4 * 86400, every=3600, reconcile_every=timedelta(30), **values)
+    assert [each - START for each in at.compared] == [timedelta(days=2, hours=12), timedelta(days=4, hours=12)]
+    assert [each.kind for each in at.ended] == [SyncKind.COMPARE] * 2
+    assert at.told() == ["created"]
+
+
+def test_comparing_leaves_half_of_the_time_to_others_and_stops_in_the_morning():
+    at = world(OpenSync("syn_1", SyncKind.COMPARE, Announce.CHANGES))
+    erp = Slow(pages=[page(order(str(number))) for number in range(60)])
+    values = {"reconcile_every": timedelta(30), "schedule": Schedule(hours=Hours(zone="Pacific/Auckland"))}
+    attended(at, erp, 60, every=3600, **values)
+    assert erp.asked.count("page") == 8, "it is one in the morning there"
+    by_day = world(OpenSync("syn_1", SyncKind.COMPARE, Announce.CHANGES))
+    attended(by_day, erp, 60, every=3600, reconcile_every=timedelta(30))
+    assert by_day.moves == [], "it is noon"
+
+
+def test_nothing_is_compared_where_that_is_never_to_be():
+    at = world()
+    attended(at, Erp(), 20 * 86400, every=86400, reconcile_every=timedelta(30), **scheduled(compare_every=None))
+    assert at.compared == []
+
+
+# Hours
+
+
+def test_an_erp_is_not_asked_anything_outside_of_its_hours():
+    at = world(RESYNC)
+    erp = Slow(pages=[page(order(str(number))) for number in range(3)])
+    values = {"schedule": Schedule(hours=Hours(open=("Mon 07:00-20:00",)), compare_every=None)}
+    attended(at, erp, 18.9 * 3600, every=600, **values)  # START is Sunday noon
+    assert erp.asked == []
+    attended(at, erp, 19.1 * 3600, every=600, **values)
+    assert erp.asked[:4] == ["poll", "page", "page", "page"]
+
+
+def test_hours_that_never_come_are_looked_at_once_a_day():
+    at, erp = world(), Erp()
+    attended(at, erp, 10 * 86400, schedule=Schedule(hours=Hours(closed=("00:00-24:00",)), compare_every=None))
+    assert erp.cursors == []

@@ -111,9 +111,9 @@ def test_a_window_is_about_when_an_order_was_issued_made_or_changed(dates, insid
     assert first_kind(order(**dates), None) is ChangeKind.CREATED
 
 
-def test_polls_wait_for_a_changed_mapping_only():
+def test_polls_wait_for_the_first_sync_and_a_changed_mapping_only():
     holds = {kind for kind in SyncKind if OpenSync("s", kind, CHANGES).holds_polls}
-    assert holds == {SyncKind.MAPPING}
+    assert holds == {SyncKind.FIRST, SyncKind.MAPPING}
 
 
 def test_the_pace_is_told_when_there_is_one():
@@ -136,6 +136,10 @@ def test_polls_come_first_and_after_each_there_is_room_for_a_page():
     assert next_turn(all_due, NOW, Turn.SYNC) is Turn.POLL
     assert next_turn(Due(SOON, NOW, NOW), NOW, Turn.SYNC) is Turn.PASS
     assert next_turn(Due(SOON, SOON, NOW), NOW, Turn.SYNC) is Turn.SYNC
+
+
+def test_nothing_is_done_before_the_erp_may_be_asked():
+    assert Due(NOW, None, SOON + timedelta(1)).not_before(SOON) == Due(SOON, None, SOON + timedelta(1))
 
 
 MOMENTS = st.none() | st.integers(-5, 5).map(lambda seconds: START + timedelta(seconds=seconds))

@@ -1,5 +1,6 @@
 """TOTVS Protheus, reading: see `connector.py`. Docs: docs/connectors/protheus.md."""
 
+from datetime import timedelta
 from typing import Final
 
 from relay.connectors.protheus.codes import OVERRIDABLE
@@ -15,7 +16,7 @@ PROTHEUS: Final = ConnectorKind(
     settings=ProtheusSettings,
     credentials=ProtheusCredentials,
     # Each call holds one of the two to five licensed workers that a customer gives.
-    pace=Pace(per_second=4, burst=4, at_once=2),
+    pace=Pace(per_second=4, burst=4, at_once=2, floor=timedelta(milliseconds=200)),
     build=ProtheusConnector,
     overridable=OVERRIDABLE,
 )

@@ -131,7 +131,8 @@ class ProtheusConnector:
 
     async def count(self, begin: dt.date | None) -> int | None:
         """The orders that have a first line, if this Protheus counts what remains."""
-        return await self._walk.count(begin if await self._has_stamps() else None)
+        window = begin if await self._has_stamps() else None
+        return await self._walk.count(window, with_deleted=self._with_deleted)
 
     async def remote_ids(self) -> AsyncIterator[tuple[str, ...]]:
         """The ids of all orders with a row that is not deleted, in batches."""

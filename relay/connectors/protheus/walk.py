@@ -109,10 +109,11 @@ class Walk:
         midnight = dt.datetime.combine(day, dt.time(), dt.UTC)
         return f"(SC7.C7_EMISSAO >= {quoted(f'{day:%Y%m%d}')} OR SC7.{STAMP} >= {self._time(midnight)})"
 
-    async def count(self, begin: dt.date | None) -> int | None:
+    async def count(self, begin: dt.date | None, *, with_deleted: bool) -> int | None:
         """About how many orders there are: rows of a first line; None when the ERP does not count."""
         first = f"SC7.{ITEM} = {quoted(FIRST_ITEM)}"
-        answer = await self._rows((BRANCH, NUMBER), _and(first, self.begun(begin) if begin else ""), BY_ORDER, size=1)
+        where = _and(first, self.begun(begin) if begin else "")
+        answer = await self._rows((BRANCH, NUMBER), where, BY_ORDER, size=1, with_deleted=with_deleted)
         return None if answer.remaining is None else answer.remaining + len(answer.rows)
 
     async def stamped(self) -> bool:
