@@ -8,13 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from relay.api.core import CallNow, ConnectionPath, Core, needs
 from relay.api.lists import After, Limit, Listed, listed
+from relay.api.times import Duration
 from relay.control import ConnectionAdded, ConnectionView, FirstLook
 from relay.control.connections import POLL_EVERY, RECONCILE_EVERY
 from relay.control.export import Export
 from relay.control.views import ConnectionToken
 from relay.domain.callers import Scope
 from relay.domain.paging import page_key
-from relay.domain.spans import Span
 from relay.store.order_book import OrderBook
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ class ConnectionWanted(BaseModel):
     settings: Settings = {}
     credentials: Credentials = {}
     mapping: dict[str, Any] = Field({}, max_length=100, description="Codes and columns of one's own: see the mapping.")
-    poll_every: Span = Field(POLL_EVERY, description="How often to look for changes.")
-    reconcile_every: Span = Field(RECONCILE_EVERY, description="How often to compare all ids, for deletes.")
+    poll_every: Duration = Field(POLL_EVERY, description="How often to look for changes.")
+    reconcile_every: Duration = Field(RECONCILE_EVERY, description="How often to compare all ids, for deletes.")
     check: bool = Field(True, description=CHECK)
 
 
@@ -51,8 +51,8 @@ class ConnectionChanges(BaseModel):
 
     name: str | None = None
     settings: Settings | None = Field(None, description="All settings anew; the ERP is looked at with them.")
-    poll_every: Span | None = None
-    reconcile_every: Span | None = None
+    poll_every: Duration | None = None
+    reconcile_every: Duration | None = None
     check: bool = Field(True, description="Read the first page of orders with new settings before they are stored.")
 
 

@@ -3,10 +3,11 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from relay.api.core import CallNow, Core, needs
 from relay.api.lists import After, Limit, Listed, listed
+from relay.api.times import Moment
 from relay.control import Asked, DeliveryView, Explanation, ReplayFound, ReplayView
 from relay.control.doctor import Examination
 from relay.control.replay import PER_SECOND
@@ -26,8 +27,8 @@ class ReplayWanted(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     endpoint: str = Field(max_length=200, description="Its id, name, or customer/name.")
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = Field(None, description="Before this time.")
+    since: Moment | None = None
+    until: Moment | None = Field(None, description="Before this time.")
     order: str | None = Field(None, max_length=200, description="An order's remote id, number or id in relay.")
     event_types: tuple[str, ...] = Field((), max_length=100)
     connection: str | None = Field(None, max_length=200, description="Id or name of a connection.")
@@ -54,8 +55,8 @@ def deliveries_router(core: Core) -> APIRouter:
         type_: Annotated[
             tuple[str, ...], Query(alias="type", max_length=100, description="Only of this event type; again for more.")
         ] = (),
-        since: Annotated[AwareDatetime | None, Query(description="Only those made from this time on.")] = None,
-        until: Annotated[AwareDatetime | None, Query(description="Only those made before this time.")] = None,
+        since: Annotated[Moment | None, Query(description="Only those made from this time on.")] = None,
+        until: Annotated[Moment | None, Query(description="Only those made before this time.")] = None,
     ) -> Listed[DeliveryView]:
         key = page_key("deliveries", after, int, str)
         found = await control.deliveries(

@@ -3,17 +3,17 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from relay.api.core import CallNow, Core
 from relay.api.lists import After, Limit, Listed, listed
 from relay.api.reading import EndpointId
+from relay.api.times import Duration, Moment
 from relay.control import EndpointAdded, EndpointTested, EndpointView, KeyView, SecretRotated
 from relay.control.pull import PullToken, PullTokens
 from relay.control.signing import OVERLAP
 from relay.domain.paging import page_key
 from relay.domain.rotation import Signing
-from relay.domain.spans import Span
 
 Options = Annotated[dict[str, Any], Field(description="Values of the options that are not the default.")]
 ACCESS = "What the receiver asks for beside the signature; sealed, and never shown."
@@ -30,7 +30,7 @@ class EndpointWanted(BaseModel):
     event_types: tuple[str, ...] = Field((), max_length=100, description="Only these; empty: all.")
     connections: tuple[str, ...] = Field((), max_length=1000, description="Only these, by id or name; empty: all.")
     at_once: int | None = Field(None, description="Most attempts in flight; null: as this relay is set.")
-    deadline: Span | None = Field(None, description="For one attempt, whole; null: as this relay is set.")
+    deadline: Duration | None = Field(None, description="For one attempt, whole; null: as this relay is set.")
     signing: Signing = Signing.HMAC
     options: Options = {}
     access: dict[str, Any] = Field({}, description=ACCESS, repr=False)
@@ -45,7 +45,7 @@ class EndpointChanges(BaseModel):
     event_types: tuple[str, ...] | None = Field(None, max_length=100)
     connections: tuple[str, ...] | None = Field(None, max_length=1000)
     at_once: int | None = None
-    deadline: Span | None = None
+    deadline: Duration | None = None
     options: Options = {}
     defaults: tuple[str, ...] = Field((), max_length=100, description="Options that are the default from now on.")
     access: dict[str, Any] | None = Field(
@@ -67,8 +67,8 @@ class RotationWanted(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    overlap: Span = Field(OVERLAP, description="How long the older secrets sign, too.")
-    begin: AwareDatetime | None = Field(None, description="When the new one begins to sign; null: now.")
+    overlap: Duration = Field(OVERLAP, description="How long the older secrets sign, too.")
+    begin: Moment | None = Field(None, description="When the new one begins to sign; null: now.")
     signing: Signing | None = Field(None, description="Sign with this from then on; null: as before.")
 
 

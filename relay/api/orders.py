@@ -24,6 +24,7 @@ from relay.api.lists import After, Limit, Listed, listed
 from relay.api.problems import documented, problem
 from relay.api.pull import LONGEST_WAIT, MOST, wait_seconds
 from relay.api.reading import Reading
+from relay.api.times import Moment
 from relay.control.orders import LATEST, NEWEST, Orders, OrderView
 from relay.domain.cursors import cursor_of, read_cursor
 from relay.domain.events import ChangeEvent
@@ -69,7 +70,7 @@ def orders_router(core: Core) -> APIRouter:
         limit: Limit = 50,
         after: After = None,
         changed_since: Annotated[
-            datetime | None, Query(description="Only those that changed at this time or later; with its zone.")
+            Moment | None, Query(description="Only those that changed at this time or later; with its zone.")
         ] = None,
         remote_id: Annotated[str | None, Query(max_length=200, description="Only the one of this remote id.")] = None,
         deleted: Annotated[bool, Query(description="Those that were deleted, too.")] = False,
