@@ -31,6 +31,9 @@ CLASHES = (
 on its way to the default partition whose day got a partition of its own meanwhile."""
 
 CONNECT_SECONDS = 10
+STANDSTILL = 10.0
+"""Seconds after which PostgreSQL ends a transaction that waits for us. None of ours does, unless this process was
+stopped, its machine suspended or cut off; and then the worker that took over needs the rows that it holds."""
 
 LEASED_TABLES = ("connections", "endpoints")
 
@@ -91,7 +94,7 @@ async def guard(connection: "PoolConnectionProxy[asyncpg.Record]", table: str, l
 
 
 @asynccontextmanager
-async def opened(url: str, *, connections: int = 10) -> AsyncIterator[Database]:
+async def opened(url: str, *, connections: int = 10, standstill: float = STANDSTILL) -> AsyncIterator[Database]:
     """A database for as long as the block runs.
 
     Raises:
@@ -106,6 +109,7 @@ async def opened(url: str, *, connections: int = 10) -> AsyncIterator[Database]:
             init=_prepare,
             command_timeout=60,
             timeout=CONNECT_SECONDS,
+            server_settings={"idle_in_transaction_session_timeout": f"{standstill * 1000:.0f}ms"},
         )
     try:
         yield Database(pool)

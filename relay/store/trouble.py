@@ -27,7 +27,11 @@ class mapped:  # noqa: N801 - reads as a word: `with mapped()`
                 raise Unavailable("the database has no relay tables, or old ones: run `relay migrate`") from error
             case asyncpg.ForeignKeyViolationError(constraint_name=str(name)) if name.endswith("_data_key"):
                 raise UserError("this customer's data key was exchanged at the same time: try again") from None
-            case asyncpg.PostgresConnectionError() | asyncpg.InterfaceError():
+            case (
+                asyncpg.PostgresConnectionError()
+                | asyncpg.InterfaceError()
+                | asyncpg.IdleInTransactionSessionTimeoutError()
+            ):
                 raise Unavailable(f"PostgreSQL went away: {type(error).__name__}") from error
             case (
                 asyncpg.OperatorInterventionError()

@@ -12,7 +12,7 @@ import pytest
 
 from relay.domain.errors import Unavailable, UserError
 from relay.store import database as database_module
-from relay.store.database import listen, migrate, opened
+from relay.store.database import guard, listen, migrate, opened
 from relay.store.leases import LeaseStore
 from tests.fixtures.postgres import at
 from tests.fixtures.store import TTL
@@ -215,3 +215,23 @@ async def test_a_broken_line_is_told_to_the_listener(database_url, database):
         )
     with pytest.raises(Unavailable, match="closed the line that wakes this worker"):
         await asyncio.wait_for(listening, 10)
+
+
+async def test_a_process_that_stands_still_in_a_transaction_gives_up_what_it_holds(database_url, world):
+    claimed = await world.connection()
+    standing, waited = asyncio.Event(), asyncio.Event()
+
+    async def hold(connection):
+        await guard(connection, "connections", claimed.lease)
+        standing.set()
+        await waited.wait()
+        await connection.execute("SELECT 1")
+
+    async with opened(database_url, standstill=0.2) as stopped:
+        task = asyncio.create_task(stopped.transact(hold))
+        await standing.wait()
+        await world.sql("UPDATE connections SET problem = 'taken over' WHERE id = $1", claimed.lease.subject)
+        waited.set()
+        with pytest.raises(Unavailable):
+            await task
+        await stopped.ping()
