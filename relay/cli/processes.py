@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from relay.cli.options import AsJson, Data
-from relay.cli.running import run, settings_for_command, settings_for_service, stopping
+from relay.cli.running import run, settings_for_command, settings_for_service, settled, stopping
 from relay.cli.shown import document, line
 from relay.domain.errors import UserError
 from relay.settings import Settings
@@ -80,6 +80,7 @@ async def _up(settings: Settings, *, as_json: bool) -> None:
         socket = app.data_directory(settings) / SOCKET
         running = await stack.enter_async_context(app.worker(settings, standing_on, socket))
         _tell_where(settings, standing_on, running, as_json=as_json)
+        settled()
         await running.run(stop)
 
 
@@ -122,6 +123,7 @@ async def _worker(settings: Settings, database_url: str, bootstrap: str) -> None
     from relay import app
 
     async with stopping() as stop, app.worker(settings, app.Parts(database_url, bootstrap)) as running:
+        settled()
         await running.run(stop)
 
 

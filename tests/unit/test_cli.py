@@ -1,5 +1,6 @@
 """The command line without a database: what is refused, how it is told, and how a command ends."""
 
+import gc
 import os
 import re
 import signal
@@ -10,6 +11,7 @@ import orjson
 import pytest
 
 from relay import __version__
+from relay.cli.running import GARBAGE, settled
 from relay.cli.shown import brief, clean, details, table, worded
 from relay.vault.keyring import Keyring
 
@@ -320,3 +322,15 @@ def test_a_bug_is_json_when_json_was_asked_for():
     ) as p:
         _, err = p.communicate(timeout=30)
     assert orjson.loads(err.splitlines()[-1])["error"]["code"] == "failed"
+
+
+def test_what_is_there_when_a_worker_begins_is_not_looked_at_as_garbage():
+    before = gc.get_threshold()
+    try:
+        settled()
+        assert gc.get_freeze_count() > 0
+        assert gc.get_threshold()[0] == GARBAGE
+        assert gc.isenabled()
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*before)
