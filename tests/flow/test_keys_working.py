@@ -271,3 +271,23 @@ async def test_what_does_not_open_ends_the_command_with_1_and_is_told_in_plain_w
     assert (code, "missing" in out, "c00000, c00001" in out) == (0, True, True)
     code, _, err = await said(installation, "rotate", "--customer", "c00000")
     assert (code, "--customer goes with --data-keys" in err) == (2, True)
+
+
+async def test_on_a_terminal_a_bar_shows_how_far_it_is(world, installation):
+    await many(world, 3)
+    leader, follower = os.openpty()
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *(RELAY, "keys", "rotate", "--data-keys"),
+            env={**installation, "TERM": "xterm", "COLUMNS": "120"},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=follower,
+        )
+        out, _ = await process.communicate()
+        shown = os.read(leader, 65536).decode()
+    finally:
+        os.close(leader)
+        os.close(follower)
+    assert (process.returncode, out) == (0, b"3 customers have a new data key; 3 values were sealed anew\n")
+    assert "customers with a new data key" in shown
+    assert "3/3" in shown
