@@ -31,6 +31,8 @@ class mapped:  # noqa: N801 - reads as a word: `with mapped()`
                 asyncpg.PostgresConnectionError()
                 | asyncpg.InterfaceError()
                 | asyncpg.IdleInTransactionSessionTimeoutError()
+                # A statement was cancelled, and the connection that it leaves is in no state for a rollback.
+                | asyncpg.InternalClientError()
             ):
                 raise Unavailable(f"PostgreSQL went away: {type(error).__name__}") from error
             case (
