@@ -31,6 +31,7 @@ from relay.stages.publish import Destinations, Publish
 from relay.stages.reconcile import Doubt
 from relay.stages.take import Take
 from relay.store.admission import AdmitStore
+from relay.store.mappings import MappingStore
 from relay.store.orders import OrderStore
 from relay.store.outbox import OutboxStore
 from relay.store.syncs import SyncStore
@@ -137,6 +138,7 @@ async def _connection(at: Installation, source: Source, orders: OrderStore, page
         vault=at.vault,
         orders=orders,
         syncs=SyncStore(at.database),
+        mappings=MappingStore(at.database),
         outbox=_outbox(at),
         publisher=at.publisher,
         admissions=AdmitStore(at.database),

@@ -49,6 +49,7 @@ from relay.store.idempotency import IdempotencyStore
 from relay.store.keys import KeyStore
 from relay.store.leases import LeaseStore
 from relay.store.log import LogStore
+from relay.store.mappings import MappingStore
 from relay.store.named import CHANGED
 from relay.store.notices import NoticeStore
 from relay.store.orders import OrderStore
@@ -421,6 +422,7 @@ def _wired(settings: Settings, wires: Wires, standing_on: Parts, health: str) ->
         vault=vault,
         orders=OrderStore(wires.database),
         syncs=SyncStore(wires.database),
+        mappings=MappingStore(wires.database),
         outbox=OutboxStore(wires.database, settings.kafka.stale_after),
         publisher=wires.publisher,
         admissions=admissions,

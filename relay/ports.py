@@ -14,7 +14,7 @@ from relay.domain.deliveries import Answer, Attempt, Delivery, DeliveryId
 from relay.domain.endpoints import Endpoint
 from relay.domain.events import Snapshot
 from relay.domain.health import Verdict
-from relay.domain.mapping import MappingOverrides, Overridable, Revisions
+from relay.domain.mapping import MappingOverrides, MappingVersion, Overridable, Revisions
 from relay.domain.messages import Message, Published
 from relay.domain.orders import PurchaseOrder
 from relay.domain.replays import Criteria, Match
@@ -312,6 +312,18 @@ class Orders(Protocol):
 
     async def save_reconciled(self, lease: Lease, *, problem: str | None, due_at: datetime) -> None:
         """A full pass ended: when the next is due, and what people should know (None: nothing)."""
+        ...
+
+
+class FormerMappings(Protocol):
+    """What a connection's runner needs of the mappings that its orders were read with."""
+
+    async def former_mappings(self, connection_id: str) -> Mapping[int, MappingVersion]:
+        """The versions that some order is still known under, and those after them, by number."""
+        ...
+
+    async def begin_rules(self, lease: Lease, rules: int, sync_id: str) -> None:
+        """All orders are read again with this version of the connector's own rules. Raises LeaseLost."""
         ...
 
 

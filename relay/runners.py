@@ -24,6 +24,7 @@ from relay.domain.egress import Policy
 from relay.domain.endpoints import Endpoint, Verification
 from relay.domain.errors import Transient, UserError
 from relay.domain.lanes import Memory
+from relay.domain.remapping import Remapping
 from relay.domain.rotation import read, signing_keys
 from relay.domain.signing import SigningKey, TimedKey
 from relay.domain.verification import ORIGIN
@@ -35,6 +36,7 @@ from relay.ports import (
     ConnectorKind,
     Deliveries,
     Dice,
+    FormerMappings,
     Mappings,
     Orders,
     Outbox,
@@ -48,6 +50,7 @@ from relay.stages.deliver import MOST_BYTES, Deliver
 from relay.stages.poll import Patience, Poll
 from relay.stages.publish import Destinations, Publish
 from relay.stages.reconcile import Doubt, Reconcile
+from relay.stages.remap import Remap
 from relay.stages.replay import Replay
 from relay.stages.sync import Sync
 from relay.stages.take import Take
@@ -69,7 +72,9 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def connector_of(kind: ConnectorKind, connection: Connection, secret: bytes, client: httpx.AsyncClient) -> Connector:
+def connector_of(
+    kind: ConnectorKind, connection: Connection, secret: bytes, client: httpx.AsyncClient, mappings: Mappings
+) -> Connector:
     """A connector from what is stored: its settings and opened credentials.
 
     Raises:
@@ -81,7 +86,7 @@ def connector_of(kind: ConnectorKind, connection: Connection, secret: bytes, cli
     except ValidationError as error:
         fields = ", ".join(sorted({".".join(map(str, each["loc"])) for each in error.errors()}))
         raise UserError(f"connection {connection.name!r} must be added anew: {fields} cannot be used") from None
-    return kind.build(settings, credentials, client, Mappings(connection.mapping.overrides))
+    return kind.build(settings, credentials, client, mappings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,7 @@ class ConnectionParts:
     vault: Vault
     orders: Orders
     syncs: Syncs
+    mappings: FormerMappings
     outbox: Outbox
     publisher: Publishing
     admissions: Admissions
@@ -149,7 +155,10 @@ class ConnectionRunner:
             return None
         try:
             kind = self._kind()
-            return self._attend(await self._connector(kind, stack), kind.pace.floor).run()
+            mappings, remapping = await Remap(
+                self.connection, self.claimed.lease, kind.revisions, self.parts.mappings
+            ).run_once()
+            return self._attend(await self._connector(kind, stack, mappings), kind.pace.floor, remapping).run()
         except UserError as error:
             await self._cannot_begin(error)
             raise
@@ -162,11 +171,12 @@ class ConnectionRunner:
             )
         return kind
 
-    async def _connector(self, kind: ConnectorKind, stack: AsyncExitStack) -> Connector:
+    async def _connector(self, kind: ConnectorKind, stack: AsyncExitStack, mappings: Mappings) -> Connector:
         connection = self.connection
         place = Place(connection.customer_id, connection.id, Purpose.CREDENTIALS)
         secret = await self.parts.vault.open_patiently(place, connection.sealed, self._stop.is_set)
-        return connector_of(kind, connection, secret, await stack.enter_async_context(polite_client(kind.pace)))
+        client = await stack.enter_async_context(polite_client(kind.pace))
+        return connector_of(kind, connection, secret, client, mappings)
 
     async def _cannot_begin(self, error: UserError) -> None:
         # Due at once: the ERP was not asked anything, and a worker that has the key need not wait.
@@ -174,12 +184,12 @@ class ConnectionRunner:
         polled = Polled(ConnectionState.ACTIVE, self.parts.clock(), failures, str(error))
         await self.parts.orders.save_polled(self.claimed.lease, polled)
 
-    def _attend(self, connector: Connector, floor: timedelta) -> Attend:
+    def _attend(self, connector: Connector, floor: timedelta, remapping: Remapping) -> Attend:
         parts, connection, lease, saved = self.parts, self.connection, self.claimed.lease, self._saved.set
-        take = Take(connection, parts.orders, parts.clock, saved)
+        take = Take(connection, parts.orders, parts.clock, saved, remapping)
         timing = (parts.clock, parts.dice, parts.patience)
         poll = Poll(connection, lease, connector, parts.orders, take, *timing, floor)
-        reconcile = Reconcile(connection, lease, connector, parts.orders, parts.clock, parts.doubt)
+        reconcile = Reconcile(connection, lease, connector, parts.orders, parts.clock, parts.doubt, remapping)
         sync = Sync(connection, lease, connector, parts.syncs, take, *timing)
         self._attending = Attend(poll, reconcile, sync, parts.clock, saved)
         return self._attending

@@ -133,6 +133,9 @@ class World:
     cursor: str | None = None
     polled: list = field(default_factory=list)
     reconciled: list = field(default_factory=list)
+    versions: dict = field(default_factory=dict)
+    begun: list = field(default_factory=list)
+    """Versions of a connector's rules with which all is read again."""
     syncs: list = field(default_factory=list)
     """Open syncs; ended ones are in `ended`."""
     ended: list = field(default_factory=list)
@@ -159,6 +162,16 @@ class World:
             raise Unavailable("PostgreSQL does not answer")
         if lease is not None and self.lost:
             raise LeaseLost(f"{lease.subject}: another worker has taken over")
+
+    # Mappings
+
+    async def former_mappings(self, _connection_id):
+        self._enter("former_mappings")
+        return self.versions
+
+    async def begin_rules(self, lease, rules, sync_id):
+        self._enter("begin_rules", lease)
+        self.begun.append((rules, sync_id))
 
     # Orders
 

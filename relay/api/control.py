@@ -9,6 +9,7 @@ from relay.api.core import Core
 from relay.api.customers import connectors_router, customers_router
 from relay.api.deliveries import deliveries_router, doctor_router, explain_router, replays_router
 from relay.api.endpoints import endpoints_router
+from relay.api.mappings import mappings_router
 from relay.api.master_keys import keys_router
 from relay.api.operators import audit_router, me_router, operators_router
 from relay.api.orders import orders_router
@@ -22,6 +23,7 @@ ROUTERS: tuple[Callable[[Core], APIRouter], ...] = (
     connections_router,
     endpoints_router,
     orders_router,
+    mappings_router,
     deliveries_router,
     replays_router,
     explain_router,

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from relay.cli import connection_life, schedules, syncs
+from relay.cli import mapping as mappings
 from relay.cli.connection_life import tell_look
+from relay.cli.mapping import Mapped
 from relay.cli.options import AsJson, Customer, Data, Name
 from relay.cli.running import with_control
 from relay.cli.schedules import Blackout, CompareEvery, Hours, PollEvery, PollSlowest, ReconcileEvery, TimeZone
@@ -21,17 +23,10 @@ app = typer.Typer(help="ERPs that are watched.", no_args_is_help=True)
 syncs.add_to(app)
 connection_life.add_to(app)
 app.command("change")(schedules.change)
+app.add_typer(mappings.app, name="mapping")
 
 CredentialsFile = Annotated[
     Path | None, typer.Option(help="JSON or name=value lines; - is standard input. Without it they are asked for.")
-]
-Mapped = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--map",
-        help="Part of the mapping: units.CX=BX, fields.C7_XPRIOR=text; see docs/mapping.md.",
-        metavar="PART.NAME=VALUE",
-    ),
 ]
 Check = Annotated[bool, typer.Option(help="Read a page of orders before storing anything.")]
 
@@ -131,21 +126,6 @@ def listed(*, data: Data = None, as_json: AsJson = False) -> None:
 def show(name: Name, *, data: Data = None, as_json: AsJson = False) -> None:
     """Show one connection: settings, state, problem and counts."""
     _tell(with_control(data, lambda control: control.connection(name)), as_json=as_json)
-
-
-@app.command("mapping")
-def mapping(name: Name, *, data: Data = None, as_json: AsJson = False) -> None:
-    """Show where each field of a purchase order comes from."""
-    found = with_control(data, lambda control: control.capabilities(name))
-    if as_json:
-        document(found)
-        return
-    rows = [
-        (each.path, each.source, each.rule, each.type, each.max_length) if each.readable else (each.path, "-", "", "")
-        for each in found.fields
-    ]
-    columns = ("field", "source", "rule", "type", "length")
-    table(columns, [(*row, *[""] * (len(columns) - len(row))) for row in rows], empty="nothing is mapped")
 
 
 @app.command("pause")

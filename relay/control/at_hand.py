@@ -3,15 +3,18 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import orjson
+
+from relay.domain.connections import ConnectionState
 from relay.domain.egress import Policy
 from relay.domain.endpoints import DEFAULT_AT_ONCE
-from relay.domain.errors import NotFound
+from relay.domain.errors import NotFound, UserError
 from relay.domain.verification import ORIGIN
 from relay.ports import ConnectorKind
 from relay.store.registry import Registry
-from relay.vault.vault import Vault
+from relay.vault.vault import Place, Purpose, Vault
 from relay.wire.egress import Resolver, lookup
 
 if TYPE_CHECKING:
@@ -52,3 +55,11 @@ class AtHand:
         if subject.customer_id != customer:
             raise NotFound(f"{customer} has no connection {name!r}: see `relay connections list`")
         return subject.id
+
+    async def _opened(self, subject: "Connection") -> dict[str, Any]:
+        """The credentials as they were given. Raises KeyTrouble, and UserError when there are none any more."""
+        if subject.state is ConnectionState.DISCONNECTED:
+            raise UserError(f"{subject.name} is disconnected: it has no credentials. Reconnect it with some")
+        place = Place(subject.customer_id, subject.id, Purpose.CREDENTIALS)
+        opened: dict[str, Any] = orjson.loads(await self.vault().open(place, subject.sealed))
+        return opened

@@ -12,10 +12,9 @@ import orjson
 
 from relay.control import given
 from relay.control.at_hand import AtHand
-from relay.control.look import first_look, unconnected
+from relay.control.look import first_look
 from relay.control.schedules import HISTORY, begin_given, first_given, schedule_given, spans_given
 from relay.control.views import ConnectionAdded, ConnectionView
-from relay.domain.capabilities import Capabilities
 from relay.domain.connections import Connection, ConnectionId, ConnectionState, CustomerId
 from relay.domain.errors import AlreadyThere, NotFound, UserError
 from relay.domain.mapping import MappingVersion
@@ -79,6 +78,7 @@ class ConnectionOperations(AtHand):
             connector=kind,
             settings=checked_settings.model_dump(mode="json", exclude_unset=True),
             mapping=MappingVersion(1 if overrides.told() else 0, overrides),
+            rules=connector.revisions.version,
             poll_every=poll_every,
             reconcile_every=reconcile_every,
             schedule=checked_schedule,
@@ -137,16 +137,6 @@ class ConnectionOperations(AtHand):
         await self.registry.remove("connections", seen.id)
         return seen
 
-    async def capabilities(self, name: str) -> Capabilities:
-        """The field mapping of a connection; its ERP is not asked. Raises NotFound, UserError, KeyTrouble."""
-        subject: Connection = (await self.registry.connection(name)).subject
-        connector = given.connector_named(self.kinds, subject.connector)
-        # Stored by an earlier version, perhaps: what this one does not take is named, and no value with it.
-        settings = given.settings_given(connector, subject.settings)
-        credentials = given.credentials_given(connector, await self._opened(subject))
-        async with unconnected(connector, settings, credentials, subject.mapping.overrides) as built:
-            return built.capabilities()
-
     async def _not_there(self, customer: str, name: str) -> None:
         """Before the ERP is asked; what stores the connection looks once more."""
         try:
@@ -161,14 +151,6 @@ class ConnectionOperations(AtHand):
             raise UserError(f"{subject.name} is disconnected: it has no credentials. Reconnect it with some")
         await self.registry.set_connection(subject.id, state)
         return await self.connection(subject.id)
-
-    async def _opened(self, subject: Connection) -> dict[str, Any]:
-        """The credentials as they were given. Raises KeyTrouble, and UserError when there are none any more."""
-        if subject.state is ConnectionState.DISCONNECTED:
-            raise UserError(f"{subject.name} is disconnected: it has no credentials. Reconnect it with some")
-        place = Place(subject.customer_id, subject.id, Purpose.CREDENTIALS)
-        opened: dict[str, Any] = orjson.loads(await self.vault().open(place, subject.sealed))
-        return opened
 
 
 def new_token() -> str:

@@ -7,10 +7,11 @@ import httpx
 from pydantic import BaseModel
 
 from relay.control.views import FirstLook, RejectedView
+from relay.domain.capabilities import FieldCapability
 from relay.domain.connections import Cursor
 from relay.domain.errors import CredentialsRefused, Permanent, Throttled, Transient, UnexpectedReply, Unsupported
 from relay.domain.mapping import MappingOverrides
-from relay.ports import Connector, ConnectorKind, Mappings, Page
+from relay.ports import Connector, ConnectorKind, Mappings, Page, Sample
 from relay.wire.erp import polite_client
 
 MOST_REJECTED = 20
@@ -62,6 +63,19 @@ def _to_fix(page: Page) -> Iterable[str]:
     if page.rejected:
         yield f"{len(page.rejected)} record(s) cannot be read: mend them in the ERP; the others are not held up by them"
     yield from page.warnings
+
+
+async def first_look_at(
+    kind: ConnectorKind, settings: BaseModel, credentials: BaseModel, mappings: Mappings, most: int
+) -> tuple[Sample, tuple[FieldCapability, ...]]:
+    """A sample of live orders with these mappings, and the fields as the connector knows them by then.
+
+    Raises the connector's errors, with what to do.
+    """
+    async with polite_client(kind.pace) as client, _advised():
+        built = kind.build(settings, credentials, client, mappings)
+        sample = await built.sample(most)
+        return sample, built.capabilities().fields
 
 
 @asynccontextmanager

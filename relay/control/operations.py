@@ -15,13 +15,16 @@ from relay.control.doctor import Doctor, Examination
 from relay.control.endpoints import EndpointOperations
 from relay.control.key_views import KeysShown
 from relay.control.keys import KeyCare
+from relay.control.mapping import MappingOperations
 from relay.control.sync import SyncOperations
 from relay.domain.errors import KeyTrouble
 from relay.store.keys import KeyStore
 
 
 @dataclass(frozen=True, slots=True)
-class Control(CustomerOperations, ConnectionLife, SyncOperations, EndpointOperations, DeliveryOperations):
+class Control(
+    CustomerOperations, ConnectionLife, MappingOperations, SyncOperations, EndpointOperations, DeliveryOperations
+):
     """All operations."""
 
     @property

@@ -34,6 +34,7 @@ class ChangeKind(StrEnum):
     REOPENED = "reopened"
     DELETED = "deleted"
     RESTORED = "restored"
+    MAPPING_CHANGED = "mapping_changed"
 
 
 HEADLINES = (
@@ -41,6 +42,7 @@ HEADLINES = (
     ChangeKind.RESTORED,
     ChangeKind.CREATED,
     ChangeKind.SNAPSHOT,
+    ChangeKind.MAPPING_CHANGED,
     ChangeKind.CANCELLED,
     ChangeKind.CLOSED,
     ChangeKind.REOPENED,

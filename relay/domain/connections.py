@@ -61,6 +61,8 @@ class Connection:
     connector: str
     settings: dict[str, Any]
     mapping: MappingVersion = field(default_factory=MappingVersion)
+    rules: int = 1
+    """The version of its connector's rules with which all its orders were read, or are being read."""
     state: ConnectionState = ConnectionState.ACTIVE
     poll_every: timedelta = timedelta(seconds=60)
     reconcile_every: timedelta = timedelta(hours=1)

@@ -93,7 +93,7 @@ class NotFound(UserError):
 
 
 class AlreadyThere(UserError):
-    """The name is taken."""
+    """The name is taken, or somebody else was first."""
 
 
 class KeyTrouble(UserError):

@@ -7,12 +7,13 @@ Ids are derived, never random, so that doing a step twice gives the same event.
 """
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from pydantic import AwareDatetime, Field
 
 from relay.domain.changes import Change, ChangeKind, diff, headline
+from relay.domain.mapping import Edition
 from relay.domain.orders import OrderDocument, PurchaseOrder, Text, Tree, Value, content_hash, order_id
 
 EVENT_PREFIX = "purchase_order."
@@ -32,6 +33,7 @@ EVENT_TYPES = tuple(
         ChangeKind.DELETED,
         ChangeKind.RESTORED,
         ChangeKind.SNAPSHOT,
+        ChangeKind.MAPPING_CHANGED,
     )
 )
 """Every type of change event there is."""
@@ -77,6 +79,8 @@ class Snapshot:
     hash: str
     sequence: int
     first_seen_at: datetime
+    edition: Edition = field(default_factory=Edition)
+    """The mapping that it was read with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +126,26 @@ def snapshot_event(
     return _event(origin, before, after, order, now, changes), after
 
 
+def mapping_event(
+    origin: Origin, before: Snapshot, order: PurchaseOrder, *, now: datetime
+) -> tuple[ChangeEvent, Snapshot] | None:
+    """The event for an order that differs because it is mapped otherwise, and its snapshot; None when it is the same.
+
+    Nothing happened in the ERP, so the event bears no time of it, and all its changes are of one kind.
+    """
+    tree = order.tree()
+    digest = content_hash(tree)
+    if before.hash == digest:
+        return None
+    kind = ChangeKind.MAPPING_CHANGED
+    changes = tuple(each.model_copy(update={"kind": kind}) for each in diff(before.tree, tree))
+    after = _after(before, order, tree, digest, now)
+    event = _event(origin, before, after, order, now, changes)
+    return event.model_copy(
+        update={"timestamp": now, "data": event.data.model_copy(update={"occurred_at": None})}
+    ), after
+
+
 def noted(before: Snapshot | None, order: PurchaseOrder, *, now: datetime) -> Snapshot | None:
     """The new snapshot of an order of which nothing is told; None when it is the one before.
 
@@ -142,6 +166,7 @@ def _after(before: Snapshot | None, order: PurchaseOrder, tree: Tree, digest: st
         hash=digest,
         sequence=before.sequence + 1 if before else 1,
         first_seen_at=before.first_seen_at if before else now,
+        edition=before.edition if before else Edition(),
     )
 
 

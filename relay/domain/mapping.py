@@ -125,7 +125,7 @@ class Edition:
     version: int = 0
 
 
-class Announce(StrEnum):
+class Retold(StrEnum):
     """How an order is told that only a changed mapping shows otherwise."""
 
     MAPPING_CHANGED = "mapping_changed"
@@ -138,7 +138,7 @@ class MappingVersion:
 
     number: int = 0
     overrides: MappingOverrides = field(default_factory=MappingOverrides)
-    announce: Announce = Announce.MAPPING_CHANGED
+    retold: Retold = Retold.MAPPING_CHANGED
 
 
 @dataclass(frozen=True, slots=True)

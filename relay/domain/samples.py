@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from relay.domain.changes import ChangeKind
-from relay.domain.events import EVENT_PREFIX, ChangeEvent, Origin, change_event
+from relay.domain.events import EVENT_PREFIX, ChangeEvent, Origin, change_event, mapping_event
 from relay.domain.orders import PurchaseOrder
 
 TEST_PREFIX = "test_"
@@ -84,6 +84,7 @@ _DIFFERENCES: Mapping[ChangeKind, Difference] = {
     ChangeKind.REOPENED: (_CLOSED, {}, {}),
     ChangeKind.DELETED: ({}, {"status": "deleted", "remote_was_deleted": True}, {}),
     ChangeKind.RESTORED: ({"status": "deleted", "remote_was_deleted": True}, {}, {}),
+    ChangeKind.MAPPING_CHANGED: ({"currency": None}, {}, {"unit": "EA"}),
 }
 
 
@@ -98,7 +99,10 @@ def sample_event(event_type: str, origin: Origin = ORIGIN) -> ChangeEvent:
     first = kind if kind in {ChangeKind.CREATED, ChangeKind.SNAPSHOT} else ChangeKind.CREATED
     event, seen = None, None
     for order in _life(kind):
-        made = change_event(origin, seen, order, now=SEEN_AT, first=first)
+        if kind is ChangeKind.MAPPING_CHANGED and seen:
+            made = mapping_event(origin, seen, order, now=SEEN_AT)
+        else:
+            made = change_event(origin, seen, order, now=SEEN_AT, first=first)
         assert made is not None
         event, seen = made
     assert event is not None

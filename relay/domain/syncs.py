@@ -29,7 +29,7 @@ class SyncKind(StrEnum):
     RESYNC = "resync"
     """A person asked for it."""
     MAPPING = "mapping"
-    """What the connection makes of its records has changed. Polls wait for its end: they would take it for changes."""
+    """What the connection makes of its records has changed. Orders that were never seen are left to the polls."""
     COMPARE = "compare"
     """It is time again: whatever the polls have missed is found."""
     POLL = "poll"
@@ -55,7 +55,7 @@ class SyncState(StrEnum):
     """A poll that somebody asked for met a failure; the next is due as ever."""
 
 
-HOLDING = frozenset({SyncKind.FIRST, SyncKind.MAPPING})
+HOLDING = frozenset({SyncKind.FIRST})
 """Kinds for whose end the polls wait."""
 
 

@@ -6,7 +6,7 @@ A lost permission or a changed branch makes everything vanish at once: a pass th
 known orders is broken off and deletes nothing.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -14,6 +14,7 @@ from relay import metrics
 from relay.domain.connections import Connection, Lease
 from relay.domain.errors import CredentialsRefused, Permanent, Transient
 from relay.domain.orders import PurchaseOrder
+from relay.domain.remapping import Remapping
 from relay.ports import Clock, Connector, Orders
 from relay.stages.observe import Telling, observed
 
@@ -41,6 +42,7 @@ class Reconcile:
     store: Orders
     clock: Clock
     doubt: Doubt
+    remapping: Remapping = field(default_factory=Remapping)
 
     async def run_once(self) -> int:
         """One full pass; how many orders were found deleted.
@@ -102,11 +104,15 @@ class Reconcile:
     async def _tell(self, remote_id: str, order: PurchaseOrder | None) -> bool:
         """Tell what the direct read found, either way; whether it is a delete."""
         before = await self.store.snapshots(self.connection.id, [remote_id])
+        remapping: Remapping | None = self.remapping
         if order is None:
             # The last told state keeps no list of what its system cannot give.
             presence = self.connector.capabilities().unreadable()
             order = PurchaseOrder.model_validate({**before[remote_id].tree, "field_presence": presence}).deleted()
-        snapshots, entries = observed(self.connection, [order], before, now=self.clock(), telling=Telling())
+            remapping = None  # it is the last told state, and mapped as that was
+        snapshots, entries = observed(
+            self.connection, [order], before, now=self.clock(), telling=Telling(), remapping=remapping
+        )
         await self.store.save_page(self.lease, self.connection, snapshots, entries, None)
         metrics.EVENTS_MADE.inc(len(entries))
         return order.remote_was_deleted

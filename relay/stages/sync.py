@@ -156,4 +156,5 @@ class Sync:
 
     def _telling(self, sync: OpenSync) -> Telling:
         own = sync.announce is Announce.SNAPSHOT
-        return Telling(sync.announce, sync.begin if own else self.connection.history_from)
+        begin = sync.begin if own else self.connection.history_from
+        return Telling(sync.announce, begin, known_only=sync.kind is SyncKind.MAPPING)

@@ -15,6 +15,7 @@ from relay import metrics
 from relay.domain.connections import Connection
 from relay.domain.events import Snapshot
 from relay.domain.messages import Reason
+from relay.domain.remapping import Remapping
 from relay.ports import Clock, Orders, OutboxEntry, Page, Rejected
 from relay.stages.observe import Telling, observed
 
@@ -46,12 +47,21 @@ class Take:
     store: Orders
     clock: Clock
     saved: Callable[[], None]
+    remapping: Remapping = field(default_factory=Remapping)
     _met: set[str] = field(default_factory=set, init=False)
 
     async def page(self, page: Page, telling: Telling, keep: Keep) -> Taken:
         """Take one page, stored by `keep`. Raises what that raises."""
         before = await self.store.snapshots(self.connection.id, [order.remote_id for order in page.orders])
-        snapshots, entries = observed(self.connection, page.orders, before, now=self.clock(), telling=telling)
+        snapshots, entries = observed(
+            self.connection,
+            page.orders,
+            before,
+            now=self.clock(),
+            telling=telling,
+            remapping=self.remapping,
+            under=page.under,
+        )
         letters = self._new_letters(page.rejected)
         taken = Taken(len(page.orders), len(entries), len(letters))
         if not await keep(snapshots, [*entries, *letters], taken):

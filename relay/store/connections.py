@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 ADD_CONNECTION = """
     WITH added AS (
         INSERT INTO connections (id, customer_id, name, connector, settings, sealed, poll_every, reconcile_every,
-                                 mapping, mapping_version, token_digest, schedule, history_from, compare_due_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $12, $13, $14, now() + $15::interval)
+                                 mapping, mapping_version, token_digest, schedule, history_from, compare_due_at,
+                                 rules)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $12, $13, $14, now() + $15::interval, $18)
     ), first AS (
         INSERT INTO syncs (id, connection_id, kind, announce, begin_on) VALUES ($16, $1, 'first', $17, $14)
     )
-    INSERT INTO mapping_versions (connection_id, number, overrides, announce, made_by)
+    INSERT INTO mapping_versions (connection_id, number, overrides, retold, made_by)
     SELECT $1, $10, $9, 'mapping_changed', $11 WHERE $10 > 0
 """
 SET_CONNECTION = """
@@ -77,7 +78,7 @@ class KeptConnections(Named):
             *(new.id, new.customer_id, new.name, new.connector, new.settings, new.sealed),
             *(new.poll_every, new.reconcile_every, new.mapping.overrides.told(), new.mapping.number, by, token_digest),
             *(new.schedule.model_dump(mode="json", exclude_defaults=True), new.history_from),
-            *(new.schedule.compare_every, f"syn_{new.id.removeprefix('con_')}", announce),
+            *(new.schedule.compare_every, f"syn_{new.id.removeprefix('con_')}", announce, new.rules),
         )
 
     async def connection(self, name: str) -> Sighting:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from relay.domain.connections import Connection, ConnectionId, ConnectionState, Cursor, CustomerId, Lease
 from relay.domain.endpoints import Endpoint, EndpointId, EndpointOptions, EndpointState, Health
-from relay.domain.mapping import Announce, MappingOverrides, MappingVersion
+from relay.domain.mapping import MappingOverrides, MappingVersion, Retold
 from relay.domain.schedules import Schedule
 from relay.domain.verification import proof
 from relay.ports import Claimed, Renewed
@@ -111,6 +111,7 @@ def connection_of(row: Any) -> Connection:
         connector=row["connector"],
         settings=row["settings"],
         mapping=mapping_of(row),
+        rules=row["rules"],
         state=ConnectionState(row["state"]),
         poll_every=row["poll_every"],
         reconcile_every=row["reconcile_every"],
@@ -131,9 +132,7 @@ def connection_of(row: Any) -> Connection:
 def mapping_of(row: Any) -> MappingVersion:
     """The mapping of a row of `connections`; names that this version of relay does not know are left out."""
     known = {part: names for part, names in row["mapping"].items() if part in MappingOverrides.model_fields}
-    return MappingVersion(
-        row["mapping_version"], MappingOverrides.model_validate(known), Announce(row["mapping_announce"])
-    )
+    return MappingVersion(row["mapping_version"], MappingOverrides.model_validate(known), Retold(row["mapping_retold"]))
 
 
 def endpoint_of(row: Any) -> Endpoint:

@@ -8,6 +8,7 @@ import orjson
 
 from relay.domain.connections import Connection, ConnectionState, Cursor, Lease, Polled
 from relay.domain.events import Snapshot
+from relay.domain.mapping import Edition
 from relay.domain.notices import NoticeType
 from relay.ports import OutboxEntry
 from relay.store.database import Database, guard
@@ -19,16 +20,20 @@ if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
 SNAPSHOTS = """
-    SELECT remote_id, tree, hash, sequence, first_seen_at
+    SELECT remote_id, tree, hash, sequence, first_seen_at, rules, mapping_version
     FROM snapshots WHERE connection_id = $1 AND remote_id = ANY($2::text[])
 """
 SAVE_SNAPSHOTS = """
-    INSERT INTO snapshots (connection_id, remote_id, tree, hash, sequence, deleted, first_seen_at, changed_at)
+    INSERT INTO snapshots (connection_id, remote_id, tree, hash, sequence, deleted, first_seen_at, changed_at, rules,
+                           mapping_version)
     SELECT $1, * FROM unnest(
-        $2::text[], $3::bytea[], $4::text[], $5::int[], $6::boolean[], $7::timestamptz[], $8::timestamptz[])
+        $2::text[], $3::bytea[], $4::text[], $5::int[], $6::boolean[], $7::timestamptz[], $8::timestamptz[], $9::int[],
+        $10::int[])
     ON CONFLICT (connection_id, remote_id) DO UPDATE SET
         tree = excluded.tree, hash = excluded.hash, sequence = excluded.sequence, deleted = excluded.deleted,
-        changed_at = excluded.changed_at, missing_passes = 0
+        changed_at = CASE WHEN excluded.sequence > snapshots.sequence THEN excluded.changed_at
+                          ELSE snapshots.changed_at END,
+        missing_passes = 0, rules = excluded.rules, mapping_version = excluded.mapping_version
 """
 SAVE_OUTBOX = """
     INSERT INTO outbox (event_id, stream, customer_id, connection_id, remote_id, sequence, type, occurred_at, body,
@@ -169,6 +174,7 @@ def _snapshot(row: "asyncpg.Record") -> Snapshot:
         hash=row["hash"],
         sequence=row["sequence"],
         first_seen_at=row["first_seen_at"],
+        edition=Edition(row["rules"], row["mapping_version"]),
     )
 
 
@@ -184,6 +190,8 @@ def _snapshot_columns(snapshots: Sequence[Snapshot], entries: Sequence[OutboxEnt
         [each.tree["remote_was_deleted"] for each in rows],
         [each.first_seen_at for each in rows],
         [changed.get(each.remote_id, each.first_seen_at) for each in rows],
+        [each.edition.rules for each in rows],
+        [each.edition.version for each in rows],
     )
 
 

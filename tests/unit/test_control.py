@@ -32,8 +32,8 @@ def control(settings, credentials):
 
 
 async def test_the_mapping_of_a_connection_is_shown_without_asking_its_erp():
-    shown = await control(SETTINGS, {"username": "u", "password": CANARY}).capabilities("erp")
-    assert shown.connector == "protheus"
+    shown = await control(SETTINGS, {"username": "u", "password": CANARY}).mapping("erp")
+    assert (shown.connector, shown.version, shown.sample) == ("protheus", 0, None)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ async def test_the_mapping_of_a_connection_is_shown_without_asking_its_erp():
 )
 async def test_what_an_earlier_version_stored_is_refused_by_name_and_shows_no_secret(settings, credentials, says):
     with pytest.raises(UserError, match=says) as refused:
-        await control(settings, credentials).capabilities("erp")
+        await control(settings, credentials).mapping("erp")
     assert CANARY not in str(refused.value)
 
 

@@ -73,6 +73,7 @@ def connection_runner(world, erp, broker=None, *, secret=None, vault=VAULT, **va
         vault=vault,
         orders=world,
         syncs=world,
+        mappings=world,
         outbox=world,
         publisher=broker or Broker(),
         admissions=world,

@@ -71,7 +71,7 @@ def test_a_sync_goes_on_where_it_was():
 
 def test_there_may_be_nothing_to_do():
     stage, _ = worked_off(world(), Erp())
-    assert (stage.open, stage.due_at, stage.holds_polls) == (None, None, False)
+    assert (stage.open, stage.due_at) == (None, None)
 
 
 def test_a_page_that_cannot_be_read_is_tried_again_later_from_the_stored_place():
@@ -211,12 +211,11 @@ def test_a_poll_that_is_always_due_leaves_room_for_a_page():
     assert erp.asked[:6] == ["poll", "page", "poll", "page", "poll", "page"]
 
 
-def test_polls_wait_until_a_changed_mapping_is_read():
-    at = world(OpenSync("syn_1", SyncKind.MAPPING, Announce.SILENT))
-    at.known = {}
+def test_polls_go_on_while_orders_are_read_for_a_changed_mapping():
+    at = world(OpenSync("syn_1", SyncKind.MAPPING, Announce.CHANGES))
     erp = Slow(pages=[page(order("1")), page(order("2"))])
     attended(at, erp, 12)
-    assert erp.asked[:3] == ["page", "page", "poll"]
+    assert erp.asked[:3] == ["poll", "page", "page"]
     assert at.told() == []
 
 

@@ -111,9 +111,9 @@ def test_a_window_is_about_when_an_order_was_issued_made_or_changed(dates, insid
     assert first_kind(order(**dates), None) is ChangeKind.CREATED
 
 
-def test_polls_wait_for_the_first_sync_and_a_changed_mapping_only():
+def test_polls_wait_for_the_first_sync_only():
     holds = {kind for kind in SyncKind if OpenSync("s", kind, CHANGES).holds_polls}
-    assert holds == {SyncKind.FIRST, SyncKind.MAPPING}
+    assert holds == {SyncKind.FIRST}
 
 
 def test_the_pace_is_told_when_there_is_one():
