@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from relay.api.core import CallNow, ConnectionPath, Core, needs
+from relay.api.core import CallNow, ConnectionPath, Core, needs, of_operators
 from relay.api.lists import After, Limit, Listed, listed
 from relay.api.times import Duration
 from relay.control import ConnectionAdded, ConnectionView, FirstLook
@@ -50,7 +50,10 @@ class ConnectionChanges(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     name: str | None = None
-    settings: Settings | None = Field(None, description="All settings anew; the ERP is looked at with them.")
+    settings: Settings | None = Field(
+        None,
+        description="All settings anew; the address stays.",
+    )
     poll_every: Duration | None = None
     reconcile_every: Duration | None = None
     check: bool = Field(True, description="Read the first page of orders with new settings before they are stored.")
@@ -62,6 +65,7 @@ class NewCredentials(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     credentials: Credentials
+    settings: Settings | None = Field(None, description="All settings anew, when the ERP is reached in another way.")
     check: bool = Field(True, description=CHECK)
 
 
@@ -111,7 +115,7 @@ def connections_router(core: Core) -> APIRouter:  # noqa: C901 - one function pe
     async def show_connection(connection_id: ConnectionPath) -> ConnectionView:
         return await control.connection(connection_id)
 
-    @router.patch("/{connection_id}", summary="Change what is given, and nothing else")
+    @router.patch("/{connection_id}", summary="Change what is given, and nothing else", **of_operators(Scope.WRITE))
     async def change_connection(connection_id: ConnectionPath, changes: ConnectionChanges) -> ConnectionView:
         return await control.change_connection(
             connection_id,
@@ -134,9 +138,13 @@ def connections_router(core: Core) -> APIRouter:  # noqa: C901 - one function pe
     async def resume_connection(connection_id: ConnectionPath) -> ConnectionView:
         return await control.resume_connection(connection_id)
 
-    @router.post("/{connection_id}/reconnect", summary="Give new credentials, after a look; a new token is shown once")
+    @router.post(
+        "/{connection_id}/reconnect",
+        summary="Give new credentials, after a look; a new token is shown once",
+        **of_operators(Scope.WRITE),
+    )
     async def reconnect_connection(connection_id: ConnectionPath, given: NewCredentials) -> ConnectionAdded:
-        return await control.reconnect(connection_id, given.credentials, check=given.check)
+        return await control.reconnect(connection_id, given.credentials, settings=given.settings, check=given.check)
 
     @router.post("/{connection_id}/token", summary="A new token, shown once; the one before it is good no more")
     async def rotate_connection_token(connection_id: ConnectionPath) -> ConnectionToken:
@@ -162,7 +170,7 @@ def connections_router(core: Core) -> APIRouter:  # noqa: C901 - one function pe
     @router.delete(
         "/{connection_id}",
         summary="Remove a connection with its orders, events and deliveries: export it before",
-        **needs(Scope.ADMIN),
+        **of_operators(Scope.ADMIN),
     )
     async def remove_connection(connection_id: ConnectionPath) -> ConnectionView:
         return await control.remove_connection(connection_id)

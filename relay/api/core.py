@@ -11,7 +11,7 @@ A router asks for all of it by being made here:
 
 Without `needs`, reading needs `read` and everything else `write`. The function's name is the operation's id, and what
 the audit log calls it. A connection's token reaches the paths with `{connection_id}`, as its own connection, and those
-that are `narrowed`: they show it what is its own.
+that are `narrowed`: they show it what is its own. Paths that are `of_operators` it does not reach at all.
 """
 
 import time
@@ -82,9 +82,14 @@ def _call(request: Request) -> Call:
 CallNow = Annotated[Call, Depends(_call)]
 
 
-def needs(scope: Scope, *, narrowed: bool = False) -> dict[str, Any]:
-    """The scope that a route asks for, and whether connections' tokens reach it though it names no connection."""
-    return {"openapi_extra": {_SCOPE: scope.value, **({_NARROWED: True} if narrowed else {})}}
+def needs(scope: Scope, *, narrowed: bool | None = None) -> dict[str, Any]:
+    """The scope that a route asks for, and whether connections' tokens reach it; None: when it names a connection."""
+    return {"openapi_extra": {_SCOPE: scope.value, **({} if narrowed is None else {_NARROWED: narrowed})}}
+
+
+def of_operators(scope: Scope) -> dict[str, Any]:
+    """The scope that a route asks for, which connections' tokens do not reach, though it names a connection."""
+    return needs(scope, narrowed=False)
 
 
 class ControlRoute(APIRoute):

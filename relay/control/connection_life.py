@@ -6,12 +6,15 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Any
 
+from pydantic import BaseModel
+
 from relay.control import given
 from relay.control.connections import ConnectionOperations, new_token
 from relay.control.look import first_look
 from relay.control.schedules import schedule_given, spans_given
 from relay.control.views import ConnectionToken, ConnectionView, FirstLook
 from relay.domain.connections import Connection
+from relay.domain.errors import UserError
 from relay.domain.tokens import digest_of
 from relay.store.callers import CallerStore
 
@@ -52,6 +55,8 @@ class ConnectionLife(ConnectionOperations):
     ) -> ConnectionView:
         """Change what is given and nothing else. `settings` take the place of all of them, after a new look.
 
+        The address stays: the login that is stored was given for it, and goes to no other.
+
         `schedule` are values of Schedule, of which only those that are given change.
 
         Raises:
@@ -73,6 +78,7 @@ class ConnectionLife(ConnectionOperations):
             after = replace(after, reconcile_every=reconcile_every)
         if settings is not None:
             checked = given.settings_given(connector, settings)
+            _same_address(given.settings_given(connector, before.settings), checked)
             after = replace(after, settings=checked.model_dump(mode="json", exclude_unset=True))
             if check:
                 await self._looked(before, settings)
@@ -100,3 +106,16 @@ class ConnectionLife(ConnectionOperations):
         checked = given.settings_given(connector, settings)
         credentials = given.credentials_given(connector, await self._opened(subject))
         return await first_look(connector, checked, credentials, subject.mapping.overrides)
+
+
+def _same_address(before: BaseModel, after: BaseModel) -> None:
+    def addresses(settings: BaseModel) -> dict[str, str]:
+        told = settings.model_dump(mode="json")
+        return {name: value for name, value in told.items() if isinstance(value, str) and "://" in value}
+
+    old, new = addresses(before), addresses(after)
+    if changed := sorted(name for name in old | new if old.get(name) != new.get(name)):
+        raise UserError(
+            f"{', '.join(changed)}: the login that is stored was given for another address, and goes nowhere else. "
+            "Reconnect with the new settings and the credentials"
+        )

@@ -110,25 +110,35 @@ class ConnectionOperations(AtHand):
         """Poll again, at once and from where it stopped. Raises NotFound, and UserError when it is disconnected."""
         return await self._set_connection(name, ConnectionState.ACTIVE)
 
-    async def reconnect(self, name: str, credentials: Mapping[str, Any], *, check: bool = True) -> ConnectionAdded:
+    async def reconnect(
+        self,
+        name: str,
+        credentials: Mapping[str, Any],
+        *,
+        settings: Mapping[str, Any] | None = None,
+        check: bool = True,
+    ) -> ConnectionAdded:
         """Give a connection new credentials and a new token, and resume it where it stopped; `check` tries them first.
+
+        `settings` take the place of all of them.
 
         Raises:
             NotFound: no such connection.
-            UserError: a credential cannot be used.
+            UserError: a setting or credential cannot be used.
             KeyTrouble: there is no master key.
             Transient, Permanent: what the ERP said to the first look, with what to do; nothing was changed then.
         """
         subject: Connection = (await self.registry.connection(name)).subject
         connector = given.connector_named(self.kinds, subject.connector)
         checked = given.credentials_given(connector, credentials)
-        settings = given.settings_given(connector, subject.settings)
+        wanted = given.settings_given(connector, subject.settings if settings is None else settings)
         vault = self.vault()
-        look = await first_look(connector, settings, checked, subject.mapping.overrides) if check else None
+        look = await first_look(connector, wanted, checked, subject.mapping.overrides) if check else None
         place = Place(subject.customer_id, subject.id, Purpose.CREDENTIALS)
         sealed = await vault.seal(place, orjson.dumps(dict(credentials)))
         token = new_token()
-        await self.registry.set_credentials(subject.id, sealed, digest_of(token))
+        anew = None if settings is None else wanted.model_dump(mode="json", exclude_unset=True)
+        await self.registry.set_credentials(subject.id, sealed, digest_of(token), anew)
         return ConnectionAdded(connection=await self.connection(subject.id), look=look, token=token)
 
     async def remove_connection(self, name: str) -> ConnectionView:

@@ -22,14 +22,10 @@ def control_part() -> str:
     """Every call of the control API: its scope, and whether a connection's token may make it."""
     rows = [
         f"| `{method.upper()} {path}` | `{call['operationId']}` | {call['x-relay-scope']} | "
-        f"{'yes' if _for_connections(call) else ''} | {call['summary']} |"
+        f"{'yes' if call['x-relay-connection-token'] else ''} | {call['summary']} |"
         for path, calls in openapi()["paths"].items()
         for method, call in calls.items()
         if "x-relay-scope" in call
     ]
     head = "| call | operation | scope | connection token | what it does |\n|---|---|---|---|---|\n"
     return head + "\n".join(rows) + "\n"
-
-
-def _for_connections(call: dict[str, Any]) -> bool:
-    return bool(call["x-relay-connection-token"]) and call["x-relay-scope"] != "admin"

@@ -18,19 +18,26 @@ BEGIN = """
     RETURNING position
 """
 END = "INSERT INTO audit_outcomes (position, status, subject, customer_id) VALUES ($1, $2, $3, $4)"
-# Newest first. One of the two halves of a change names its subject: a new one's id is known only at the end.
-LIST = """
+ENTRIES = """
     SELECT a.position, a.at, a.request_id, a.caller_kind, a.caller_id, a.caller_name, a.address, a.action,
            coalesce(o.subject, a.subject) AS subject, coalesce(o.customer_id, a.customer_id) AS customer_id,
            o.status, o.at AS ended_at
-    FROM audit AS a LEFT JOIN audit_outcomes AS o USING (position)
-    WHERE ($1::bigint IS NULL OR a.position < $1)
-      AND ($3::text IS NULL OR a.position IN (
-          SELECT position FROM audit WHERE subject = $3 UNION ALL
-          SELECT position FROM audit_outcomes WHERE subject = $3))
-      AND ($4::text IS NULL OR a.caller_id = $4)
+    FROM {those} LEFT JOIN audit_outcomes AS o USING (position)
+    WHERE a.position < $1 AND ($3::text IS NULL OR a.caller_id = $3)
     ORDER BY a.position DESC LIMIT $2
 """
+# Newest first, down the primary key.
+LIST = ENTRIES.format(those="audit AS a")
+# The same, of one caller: its own index.
+OF_CALLER = LIST.replace("($3::text IS NULL OR a.caller_id = $3)", "a.caller_id = $3")
+# One of the two halves of a change names its subject: a new one's id is known only at the end.
+OF_SUBJECT = ENTRIES.format(
+    those="""(
+        SELECT position FROM audit WHERE subject = $4 UNION SELECT position FROM audit_outcomes WHERE subject = $4
+    ) AS found JOIN audit AS a USING (position)"""
+)
+NEWEST = 2**63 - 1
+"""A position that no change reaches."""
 
 
 class AuditStore:
@@ -57,6 +64,8 @@ class AuditStore:
         self, after: Key | None, most: int, *, subject: str | None = None, caller: str | None = None
     ) -> list[dict[str, Any]]:
         """What was changed, the latest first."""
+        before = after[0] if after else NEWEST
+        statement, more = (OF_CALLER if caller else LIST, ()) if subject is None else (OF_SUBJECT, (subject,))
         async with self._database.session() as connection:
-            rows = await connection.fetch(LIST, after[0] if after else None, most, subject, caller)
+            rows = await connection.fetch(statement, before, most, caller, *more)
         return [dict(row) for row in rows]

@@ -31,8 +31,8 @@ SET_CONNECTION = """
     WHERE id = $1
 """
 SET_CREDENTIALS = """
-    UPDATE connections SET sealed = $2, token_digest = $3, state = 'active', problem = NULL, notices = '{}',
-        failures = 0, due_at = now(), version = version + 1
+    UPDATE connections SET sealed = $2, token_digest = $3, settings = coalesce($4, settings), state = 'active',
+        problem = NULL, notices = '{}', failures = 0, due_at = now(), version = version + 1
     WHERE id = $1
 """
 # The token is good as long as the credentials are; both go, and all that was told stays.
@@ -117,9 +117,11 @@ class KeptConnections(Named):
         resumed = connection_id if state is ConnectionState.ACTIVE else None
         await self._change(SET_CONNECTION, connection_id, state, resumed=resumed)
 
-    async def set_credentials(self, connection_id: str, sealed: bytes, token_digest: bytes) -> None:
-        """Put new credentials and a new token in the place of the old ones, and resume."""
-        await self._change(SET_CREDENTIALS, connection_id, sealed, token_digest, resumed=connection_id)
+    async def set_credentials(
+        self, connection_id: str, sealed: bytes, token_digest: bytes, settings: dict[str, Any] | None = None
+    ) -> None:
+        """Put new credentials and a new token in the place of the old ones, settings too if given, and resume."""
+        await self._change(SET_CREDENTIALS, connection_id, sealed, token_digest, settings, resumed=connection_id)
 
     async def disconnect(self, connection_id: str) -> None:
         """Erase credentials and token; nothing is read any more, and what was told is kept."""

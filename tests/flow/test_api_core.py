@@ -265,6 +265,15 @@ async def test_a_connections_token_reaches_its_connection_and_what_is_narrowed_a
     assert (await odd.post(f"/v1/odd/{connection_id}/touched", key="read")).status_code == 403
 
 
+async def test_a_database_that_is_away_is_503_and_says_when_to_try_again(odd, monkeypatch):
+    async def away(_token):
+        raise Unavailable("PostgreSQL went away: RELAY_DATABASE__URL")
+
+    monkeypatch.setattr(odd.core.callers, "caller", away)
+    reply = await odd.get("/v1/odd/mine")
+    assert (reply.status_code, reply.headers["retry-after"], "RELAY" in reply.text) == (503, "5", False)
+
+
 # Audit
 
 

@@ -3,11 +3,25 @@
 import pytest
 
 from relay.control.orders import EVER
-from relay.store import admission, deliveries, leases, log, named, order_book, orders, outbox, syncs, watch
+from relay.store import (
+    admission,
+    audit,
+    callers,
+    deliveries,
+    idempotency,
+    leases,
+    log,
+    named,
+    order_book,
+    orders,
+    outbox,
+    syncs,
+    watch,
+)
 from tests.fixtures.store import NOW, TTL
 
 ROWS = """
-    INSERT INTO customers VALUES ('acme', 'k');
+    INSERT INTO customers (id) VALUES ('acme');
     INSERT INTO connections (id, customer_id, name, connector, settings, sealed, poll_every, reconcile_every,
                              lease_owner, lease_until)
         SELECT 'con_' || n, 'acme', n, 'x', '{}', '', '1 min', '1 h', 'w' || n % 40, now() + n * interval '1 s'
@@ -33,6 +47,17 @@ ROWS = """
                CASE WHEN n > 2000 THEN 'done' ELSE 'waiting' END,
                CASE WHEN n > 2000 THEN now() END
         FROM generate_series(1, 20000) AS n;
+    UPDATE connections SET token_digest = sha256(convert_to(id, 'UTF8'));
+    INSERT INTO operator_keys (id, name, scope, digest)
+        SELECT 'key_' || n, n, 'read', sha256(convert_to(n::text, 'UTF8')) FROM generate_series(1, 4000) AS n;
+    INSERT INTO audit (request_id, caller_kind, caller_id, caller_name, address, action, subject)
+        SELECT 'req_' || n, 'operator', 'key_' || n % 400, 'n', '::1', 'a',
+               CASE WHEN n % 2 = 0 THEN 'con_' || n % 500 END
+        FROM generate_series(1, 20000) AS n;
+    INSERT INTO audit_outcomes (position, status, subject)
+        SELECT position, 200, CASE WHEN position % 2 = 1 THEN 'con_' || position % 500 END FROM audit;
+    INSERT INTO idempotency SELECT sha256(convert_to(n::text, 'UTF8')), 'f', now() - n * interval '1 min', 'a'
+        FROM generate_series(1, 20000) AS n;
     ANALYZE;
 """
 
@@ -55,6 +80,14 @@ HOT = [
     (named.FIND.format(table="connections"), ("1",), "connections_name"),
     (named.PAGE.format(table="endpoints"), ("acme", "1", None, 50), "endpoints_customer_id_name_key"),
     (named.NAMED.format(table="endpoints"), ("acme", "1", None, 50, "1"), "endpoints_full_name"),
+    (callers.OPERATOR, (b"d",), "operator_keys_digest_key"),
+    (callers.CONNECTION, (b"d",), "connections_token"),
+    (audit.LIST, (9000, 51, None), "audit_pkey"),
+    (audit.OF_CALLER, (9000, 51, "key_1"), "audit_caller"),
+    (audit.OF_SUBJECT, (9000, 51, None, "con_1"), "audit_subject"),
+    (audit.OF_SUBJECT, (9000, 51, None, "con_1"), "audit_outcomes_subject"),
+    (idempotency.KNOWN, (b"d",), "idempotency_pkey"),
+    (idempotency.FORGET, (TTL, 100), "idempotency_begun"),
     (watch.CONNECTIONS, ("w1", TTL), "syncs_open"),
     (syncs.OPEN, ("con_1",), "syncs_open"),
     (log.PAGE, ("end_1", 5000, 100, 1_000_000), "deliveries_number"),
