@@ -14,7 +14,7 @@ from rich.table import Table
 from bench.measured import Figures, Measured
 from bench.plan import Plan
 
-PARTS = ("erp-relay", "aiokafka", "asyncpg", "faststream", "orjson", "pydantic", "pyreqwest", "uvloop")
+PARTS = ("erp-relay", "aiokafka", "asyncpg", "faststream", "httptools", "orjson", "pydantic", "pyreqwest", "uvloop")
 SHOWN_SAMPLES = 16
 
 Rounds = Sequence[Sequence[Measured]]

@@ -64,12 +64,11 @@ RECORD = """
          AS row(id, state, due_at, number, status, error)
     WHERE d.id = row.id
 """
-ADD_ATTEMPTS = """
-    INSERT INTO attempts (delivery_id, number, started_at, seconds, outcome, status, error, detail, excerpt, address,
-                          resolve_seconds, answer_seconds)
-    SELECT * FROM unnest($1::text[], $2::int[], $3::timestamptz[], $4::real[], $5::text[], $6::int[], $7::text[],
-                         $8::text[], $9::bytea[], $10::text[], $11::real[], $12::real[])
-"""
+# They are copied in, which costs both sides half of what as many arrays do.
+ATTEMPT_COLUMNS = (
+    *("delivery_id", "number", "started_at", "seconds", "outcome", "status", "error", "detail", "excerpt", "address"),
+    *("resolve_seconds", "answer_seconds"),
+)
 OURS = """
     SELECT e.id FROM endpoints AS e, unnest($1::text[], $2::text[], $3::bigint[]) AS row(id, owner, epoch)
     WHERE e.id = row.id AND e.lease_owner = row.owner AND e.lease_epoch = row.epoch
@@ -258,7 +257,7 @@ async def _recorded(
     made = [attempt for each in some for attempt in each.attempts if attempt.delivery.id in known]
     last = {each.delivery.id: each for each in made}
     await connection.execute(RECORD, *_state_columns(list(last.values())))
-    await connection.execute(ADD_ATTEMPTS, *_attempt_columns(made))
+    await connection.copy_records_to_table("attempts", records=map(_attempt_row, made), columns=ATTEMPT_COLUMNS)
     if newest := [pair for each in some if each.rules.latest_only for pair in _lanes(each)]:
         await connection.execute(SUPERSEDE, *map(list, zip(*newest, strict=True)))
     for each in some:
@@ -355,18 +354,20 @@ def _state_columns(attempts: Sequence[Attempt]) -> tuple[list[object], ...]:
     )
 
 
-def _attempt_columns(attempts: Sequence[Attempt]) -> tuple[list[object], ...]:
+def _attempt_row(each: Attempt) -> tuple[object, ...]:
+    """The values of ATTEMPT_COLUMNS."""
+    answer = each.answer
     return (
-        [each.delivery.id for each in attempts],
-        [each.number for each in attempts],
-        [each.started_at for each in attempts],
-        [each.seconds for each in attempts],
-        [each.outcome for each in attempts],
-        [each.answer.status for each in attempts],
-        [each.answer.error for each in attempts],
-        [storable(each.answer.detail) for each in attempts],
-        [each.answer.excerpt for each in attempts],
-        [storable(each.answer.address) for each in attempts],
-        [each.answer.resolve_seconds for each in attempts],
-        [each.answer.answer_seconds for each in attempts],
+        each.delivery.id,
+        each.number,
+        each.started_at,
+        each.seconds,
+        each.outcome,
+        answer.status,
+        answer.error,
+        storable(answer.detail),
+        answer.excerpt,
+        storable(answer.address),
+        answer.resolve_seconds,
+        answer.answer_seconds,
     )

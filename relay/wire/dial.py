@@ -80,7 +80,7 @@ async def _connect(made: asyncio.Protocol, host: str, port: int) -> None:
 
 async def _secure(made: Connection, way: Way) -> None:
     if way.trust is not None:
-        await _start_tls(made, way.trust, way.name)
+        await _start_tls(made, way.trust, way.name.rstrip("."))  # no certificate is for the root's dot
 
 
 async def _start_tls(made: Connection, trust: Trust, name: str) -> None:
