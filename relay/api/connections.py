@@ -12,9 +12,12 @@ from relay.api.times import Duration
 from relay.control import ConnectionAdded, ConnectionView, FirstLook
 from relay.control.connections import POLL_EVERY, RECONCILE_EVERY
 from relay.control.export import Export
+from relay.control.schedules import HISTORY
 from relay.control.views import ConnectionToken
 from relay.domain.callers import Scope
 from relay.domain.paging import page_key
+from relay.domain.schedules import Schedule
+from relay.domain.syncs import Announce
 from relay.store.order_book import OrderBook
 
 if TYPE_CHECKING:
@@ -41,6 +44,9 @@ class ConnectionWanted(BaseModel):
     mapping: dict[str, Any] = Field({}, max_length=100, description="Codes and columns of one's own: see the mapping.")
     poll_every: Duration = Field(POLL_EVERY, description="How often to look for changes.")
     reconcile_every: Duration = Field(RECONCILE_EVERY, description="How often to compare all ids, for deletes.")
+    schedule: Schedule | None = Field(None, description="How polling adapts, and when the ERP may be asked.")
+    history: Duration | None = Field(HISTORY, description="How far back orders are read at first; null: all.")
+    announce: Announce = Field(Announce.SNAPSHOT, description="What is told of these: snapshot or silent.")
     check: bool = Field(True, description=CHECK)
 
 
@@ -56,6 +62,7 @@ class ConnectionChanges(BaseModel):
     )
     poll_every: Duration | None = None
     reconcile_every: Duration | None = None
+    schedule: Schedule | None = Field(None, description="What is given of it changes.")
     check: bool = Field(True, description="Read the first page of orders with new settings before they are stored.")
 
 
@@ -84,6 +91,9 @@ def connections_router(core: Core) -> APIRouter:  # noqa: C901 - one function pe
             mapping=wanted.mapping,
             poll_every=wanted.poll_every,
             reconcile_every=wanted.reconcile_every,
+            schedule=_given(wanted.schedule),
+            history=wanted.history,
+            announce=wanted.announce,
             check=wanted.check,
         )
         call.about(added.connection.id, added.connection.customer)
@@ -123,6 +133,7 @@ def connections_router(core: Core) -> APIRouter:  # noqa: C901 - one function pe
             settings=changes.settings,
             poll_every=changes.poll_every,
             reconcile_every=changes.reconcile_every,
+            schedule=_given(changes.schedule),
             check=changes.check,
         )
 
@@ -176,3 +187,8 @@ def connections_router(core: Core) -> APIRouter:  # noqa: C901 - one function pe
         return await control.remove_connection(connection_id)
 
     return router
+
+
+def _given(schedule: Schedule | None) -> dict[str, Any]:
+    """What was given of a schedule, and nothing of what is the default."""
+    return {} if schedule is None else schedule.model_dump(exclude_unset=True)

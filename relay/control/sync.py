@@ -18,6 +18,8 @@ from relay.store.syncs import SyncList
 if TYPE_CHECKING:
     from relay.domain.connections import Connection
 
+MOST = 100
+LONGEST_WAIT = timedelta(seconds=60)
 LOOK_EVERY = 0.05
 """Seconds between looks at what somebody waits for."""
 
@@ -60,6 +62,8 @@ class SyncOperations(AtHand):
             NotFound: no such connection.
             UserError: the connection is not active, or its ERP may not be asked now.
         """
+        if wait > LONGEST_WAIT:
+            raise UserError(f"wait is {wait.total_seconds():g} s: give {LONGEST_WAIT.total_seconds():g} s at most")
         subject: Connection = (await self.registry.connection(name)).subject
         _active(subject)
         now = datetime.now(UTC)
@@ -73,10 +77,12 @@ class SyncOperations(AtHand):
                     await asyncio.sleep(LOOK_EVERY)
         return await self.sync(sync_id)
 
-    async def syncs(self, name: str | None = None) -> list[SyncView]:
-        """The latest syncs, newest first. Raises NotFound."""
+    async def syncs(
+        self, name: str | None = None, *, after: tuple[datetime, str] | None = None, most: int = MOST
+    ) -> list[SyncView]:
+        """The latest syncs, newest first, from behind the one made `after` with this id on. Raises NotFound."""
         connection_id = (await self.registry.connection(name)).subject.id if name else None
-        return [SyncView.of(row) for row in await self._syncs.syncs(connection_id)]
+        return [SyncView.of(row) for row in await self._syncs.syncs(connection_id, after, most)]
 
     async def sync(self, sync_id: str) -> SyncView:
         """One sync. Raises NotFound."""

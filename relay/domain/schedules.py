@@ -8,9 +8,9 @@ closed              when the working hours begin
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from relay.domain.hours import Hours
 from relay.domain.spans import Span
@@ -27,13 +27,22 @@ COMPARE_EVERY: Final = timedelta(days=7)
 OFF_PEAK: Final = ("Mon-Sun 00:00-06:00",)
 
 
+def _no_number(value: object) -> object:
+    if isinstance(value, (int, float)):
+        raise ValueError("write a time span with its unit: PT15S, or 15s")  # noqa: TRY004 - pydantic collects ValueErrors
+    return value
+
+
+Every = Annotated[Span, BeforeValidator(_no_number)]
+
+
 class Schedule(BaseModel):
     """How a connection's polling adapts, when its ERP may be asked, and how often all of it is compared."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    slowest: Span | None = Field(None, description="The longest wait between two polls (default: always the same).")
-    compare_every: Span | None = Field(
+    slowest: Every | None = Field(None, description="The longest wait between two polls (default: always the same).")
+    compare_every: Every | None = Field(
         COMPARE_EVERY, description="How often all orders are read and compared, at night; null: never."
     )
     hours: Hours = Hours()

@@ -77,7 +77,8 @@ SHOWN = """
     SELECT s.*, c.customer_id AS customer, c.name AS connection, now() AS seen_at
     FROM syncs AS s JOIN connections AS c ON c.id = s.connection_id
     WHERE ($1::text IS NULL OR s.connection_id = $1) AND ($2::text IS NULL OR s.id = $2)
-    ORDER BY s.created_at DESC, s.id LIMIT $3
+      AND ($4::timestamptz IS NULL OR (s.created_at, s.id) < ($4, $5))
+    ORDER BY s.created_at DESC, s.id DESC LIMIT $3
 """
 MOST = 100
 
@@ -200,15 +201,18 @@ class SyncList:
                 raise UserError("the first sync cannot be cancelled: polls begin where it ends. Pause the connection")
             raise UserError(f"sync {sync_id} is {before['state']} already")
 
-    async def syncs(self, connection_id: str | None = None) -> list[dict[str, Any]]:
-        """The latest syncs, newest first, at most 100."""
+    async def syncs(
+        self, connection_id: str | None = None, after: tuple[datetime, str] | None = None, most: int = MOST
+    ) -> list[dict[str, Any]]:
+        """The latest syncs, newest first, from behind the one that was made `after` with this id on."""
+        begin = after or (None, None)
         async with self._database.session() as connection:
-            return [dict(row) for row in await connection.fetch(SHOWN, connection_id, None, MOST)]
+            return [dict(row) for row in await connection.fetch(SHOWN, connection_id, None, most, *begin)]
 
     async def sync(self, sync_id: str) -> dict[str, Any]:
         """One sync. Raises NotFound."""
         async with self._database.session() as connection:
-            rows = await connection.fetch(SHOWN, None, sync_id, 1)
+            rows = await connection.fetch(SHOWN, None, sync_id, 1, None, None)
         if not rows:
             raise NotFound(f"there is no sync {sync_id!r}: see `relay connections syncs`")
         return dict(rows[0])
