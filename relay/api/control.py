@@ -13,7 +13,7 @@ from relay.api.mappings import mappings_router
 from relay.api.master_keys import keys_router
 from relay.api.operators import audit_router, me_router, operators_router
 from relay.api.orders import orders_router
-from relay.api.syncs import syncs_router
+from relay.api.syncs import all_syncs_router, syncs_router
 
 ROUTERS: tuple[Callable[[Core], APIRouter], ...] = (
     me_router,
@@ -23,6 +23,7 @@ ROUTERS: tuple[Callable[[Core], APIRouter], ...] = (
     connectors_router,
     connections_router,
     syncs_router,
+    all_syncs_router,
     endpoints_router,
     orders_router,
     mappings_router,

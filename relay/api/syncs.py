@@ -54,10 +54,7 @@ def syncs_router(core: Core) -> APIRouter:
 
     @router.get("/syncs", summary="What was read, the latest first")
     async def list_syncs(connection_id: ConnectionPath, limit: Limit = 50, after: After = None) -> Listed[SyncView]:
-        found = await control.syncs(connection_id, after=_begin(after), most=limit + 1)
-        return listed(
-            "syncs", found, limit, view=lambda each: each, key=lambda each: (each.created_at.isoformat(), each.id)
-        )
+        return _page(await control.syncs(connection_id, after=_begin(after), most=limit + 1), limit)
 
     @router.get("/syncs/{sync_id}", summary="How far one is")
     async def show_sync(connection_id: ConnectionPath, sync_id: SyncPath) -> SyncView:
@@ -68,6 +65,31 @@ def syncs_router(core: Core) -> APIRouter:
         return await control.cancel_sync((await own(connection_id, sync_id)).id)
 
     return router
+
+
+def all_syncs_router(core: Core) -> APIRouter:
+    """What is read of all connections' orders."""
+    router, control = core.router("/v1/syncs", "syncs"), core.control
+
+    @router.get("", summary="What was read, of any connection, the latest first")
+    async def list_all_syncs(limit: Limit = 50, after: After = None) -> Listed[SyncView]:
+        return _page(await control.syncs(after=_begin(after), most=limit + 1), limit)
+
+    @router.get("/{sync_id}", summary="How far one is, whosever it is")
+    async def show_any_sync(sync_id: SyncPath) -> SyncView:
+        return await control.sync(sync_id)
+
+    @router.post("/{sync_id}/cancel", summary="End it, whosever it is; what it told stays told")
+    async def cancel_any_sync(sync_id: SyncPath) -> SyncView:
+        return await control.cancel_sync(sync_id)
+
+    return router
+
+
+def _page(found: list[SyncView], limit: int) -> Listed[SyncView]:
+    return listed(
+        "syncs", found, limit, view=lambda each: each, key=lambda each: (each.created_at.isoformat(), each.id)
+    )
 
 
 def _begin(after: str | None) -> tuple[datetime, str] | None:

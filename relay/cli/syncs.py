@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from relay.cli.options import AsJson, Data, Name, span
-from relay.cli.running import with_control
+from relay.cli.running import with_relay
 from relay.cli.shown import details, document, line, table
 from relay.domain.errors import UserError
-from relay.domain.syncs import Announce
+from relay.domain.syncs import Announce, SyncKind
 
 if TYPE_CHECKING:
+    from relay.client import Client
     from relay.control import SyncView
 
 LOOK_EVERY = 0.5
@@ -53,12 +54,13 @@ def sync(
     With --follow: a bar of the first sync or re-sync that runs, until it ends.
     """
     if follow:
-        reading = with_control(data, lambda control: control.connection(name)).reading
+        found = with_relay(data, lambda client: client.syncs(name))
+        reading = next((each for each in found if each.ended_at is None and each.kind is not SyncKind.POLL), None)
         if reading is None:
             raise UserError(f"all orders of {name} were read: there is nothing to follow")
         _tell(followed(reading.id, data), as_json=as_json)
         return
-    seen = with_control(data, lambda control: control.poll_now(name, wait=wait))
+    seen = with_relay(data, lambda client: client.poll_now(name, wait=wait))
     if as_json:
         document(seen)
     elif seen.ended_at is None:
@@ -89,7 +91,7 @@ def resync(  # noqa: PLR0913 - one per option
 
     It goes on where it was after a restart. `relay connections syncs` tells how far it is.
     """
-    begun = with_control(data, lambda control: control.resync(name, history=back, announce=announce))
+    begun = with_relay(data, lambda client: client.resync(name, history=back, announce=announce))
     if follow:
         begun = followed(begun.id, data)
     elif not as_json:
@@ -107,7 +109,7 @@ def syncs(
     as_json: AsJson = False,
 ) -> None:
     """List the latest syncs, newest first: what was read, and how far they are."""
-    found = with_control(data, lambda control: control.syncs(name))
+    found = with_relay(data, lambda client: client.syncs(name))
     if as_json:
         document(found)
         return
@@ -126,7 +128,7 @@ def syncs(
 
 def cancel_sync(sync_id: Id, *, data: Data = None, as_json: AsJson = False) -> None:
     """End a sync; what it told stays told."""
-    _tell(with_control(data, lambda control: control.cancel_sync(sync_id)), as_json=as_json)
+    _tell(with_relay(data, lambda client: client.cancel_sync(sync_id)), as_json=as_json)
 
 
 def followed(sync_id: str, data: Path | None) -> "SyncView":
@@ -134,16 +136,14 @@ def followed(sync_id: str, data: Path | None) -> "SyncView":
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from relay.control import Control
-
-    async def watch(control: Control) -> "SyncView":
+    async def watch(client: "Client") -> "SyncView":
         import asyncio
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=Console(stderr=True)) as bar:
             task = bar.add_task("reading", total=None)
             while True:
-                seen = await control.sync(sync_id)
+                seen = await client.sync(sync_id)
                 told = f"{seen.state}, {seen.told} told"
                 total = None if seen.total is None else max(seen.total, seen.read)
                 bar.update(task, completed=seen.read, total=total, description=told)
@@ -151,7 +151,7 @@ def followed(sync_id: str, data: Path | None) -> "SyncView":
                     return seen
                 await asyncio.sleep(LOOK_EVERY)
 
-    return with_control(data, watch)
+    return with_relay(data, watch)
 
 
 def _tell(seen: "SyncView", *, as_json: bool) -> None:

@@ -70,7 +70,7 @@ class Attend:
                 await self._pass()
             case Turn.SYNC:
                 await self._page()
-            case Turn.WAIT:
+            case _:
                 await self._wait(next_time(due))
 
     def _due(self) -> Due:

@@ -47,6 +47,11 @@ async def test_a_connection_is_added_with_its_window_and_read_by_its_own_token(l
         kinds = [each["kind"] for each in (*first["items"], *rest["items"])]
         assert (kinds, rest["next"]) == (["resync", "poll", "first"], None)
 
+        everything = (await desk.call("GET", "/v1/syncs"))["items"]
+        assert [each["id"] for each in everything] == [each["id"] for each in (*first["items"], *rest["items"])]
+        await desk.call("GET", "/v1/syncs", key=token, status=404)
+        await desk.call("POST", f"/v1/syncs/{begun['id']}/cancel", status=400)
+
         changed = await desk.call("PATCH", path, {"schedule": {"compare_every": None}})
         assert (changed["schedule"]["compare_every"], changed["schedule"]["slowest"]) == (None, "PT1S")
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from contextlib import asynccontextmanager, suppress
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from random import Random
 
@@ -86,6 +86,20 @@ async def test_an_empty_erp_gives_nothing_and_its_first_order_is_then_seen(tryto
     assert await poller.poll() == []
     order = await tryton_erp.buyer.create_order(TWO_LINES)
     assert [each.remote_id for each in await poller.poll()] == [str(order)]
+
+
+async def test_a_walk_reads_its_window_and_changes_go_on_where_it_ends(tryton_erp, poller):
+    orders = [str(await tryton_erp.buyer.create_order(TWO_LINES)) for _ in range(3)]
+    connector, today = poller.connector, datetime.now(UTC).date()
+    for begin, inside in ((None, orders), (today - timedelta(days=90), orders), (today + timedelta(days=2), [])):
+        pages = [page async for page in connector.walk(None, begin)]
+        assert [order.remote_id for page in pages for order in page.orders] == inside
+        assert await connector.count(begin) == len(inside)
+    poller.cursor = pages[-1].cursor
+    await poller.catch_up()
+    (line, _) = await tryton_erp.buyer.lines(int(orders[1]))
+    await tryton_erp.buyer.change_line(line["id"], quantity=7)
+    assert (await poller.only_change()).remote_id == orders[1]
 
 
 async def test_a_whole_order_arrives_exactly(tryton_erp, poller):

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from relay.domain.hours import Hours
 from relay.domain.schedules import PATIENT, SPREAD, Rhythm, Schedule, interval
@@ -58,6 +59,12 @@ def test_every_wait_is_within_its_bounds(  # noqa: PLR0917
     assert max(least, took) - 1e-5 <= seconds <= max(least, slowest or 0, took) * (1 + SPREAD) + 1e-5
     faster = wait(dice=dice, fastest=fastest, slowest=slowest, floor=floor, quiet=min(quiet, PATIENT), took=took)[0]
     assert faster <= seconds
+
+
+@pytest.mark.parametrize("name", ["slowest", "compare_every"])
+def test_a_span_without_a_unit_is_no_span(name):
+    with pytest.raises(ValidationError, match="with its unit"):
+        Schedule.model_validate({name: 5})
 
 
 NIGHT, NOON = datetime(2026, 3, 2, 2, tzinfo=UTC), datetime(2026, 3, 2, 12, tzinfo=UTC)
