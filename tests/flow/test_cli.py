@@ -15,6 +15,7 @@ import urllib.request
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import httpx
 import orjson
 import pytest
 
@@ -616,6 +617,10 @@ def test_the_readmes_first_connection_works(home):
             totals = orjson.loads(out.splitlines()[-1])["totals"]
             assert (totals["unverified"], totals["duplicates"], totals["out_of_order"]) == (0, 0, 0)
             assert orjson.loads(done("deliveries", "list", "--state", "delivered", "--json", *here))
+            with httpx.Client(transport=httpx.HTTPTransport(uds=str(home / "relay.sock"))) as local:
+                assert local.get("http://relay/v1/me").json()["kind"] == "local"
+                [connection] = local.get("http://relay/v1/connections").json()["items"]
+                assert connection["state"] == "active"
         finally:
             assert ended(erp, signal.SIGTERM)[0] == 0
             code, _, err = ended(up, signal.SIGTERM)
