@@ -238,3 +238,40 @@ async def test_newer_rules_of_a_connector_are_read_with_once_and_what_was_read_i
     again = await line.control.syncs(connection)
     assert len(again) == len(syncs) + 1
     assert (again[0].kind, again[0].told) == ("mapping", 0)
+
+
+@pytest.mark.slow
+@pytest.mark.tryton
+async def test_a_real_trytons_mapping_is_changed_and_reverted_beside_true_changes(line, tryton_erp):
+    buyer = tryton_erp.buyer
+    name = str(await buyer.create_order([("PAR-M8", 100, "1.2500")], reference="WEB-1"))
+    connection = await line.tryton(tryton_erp)
+    mapping = ("connections", "mapping")
+    async with line.receiver() as hook:
+        heard = Heard(hook)
+        await line.worker()
+        await line.synced(connection)
+        await eventually(lambda: heard.types(name) == ["snapshot"], "the snapshot")
+        shown = await said(line, *mapping, "show", connection, "--sample")
+        assert "invoice_method" in shown
+        own = ("--map", "fields.invoice_method=code", "--map", "currencies.BRL=XTS", "--map", "units.u=EA")
+        checked = await said(line, *mapping, "check", connection, *own, "--json")
+        assert {each["path"] for each in checked["changed"]} >= {"currency", "custom_fields.invoice_method"}
+        saved = await said(line, *mapping, "set", connection, *own, "--json")
+        await read_again(line, saved)
+        await eventually(lambda: heard.types(name) == ["snapshot", "mapping_changed"], "the mapping")
+        last = heard.last(name)
+        assert (last["currency"], last["lines"][0]["unit"]) == ("XTS", "EA")
+        assert last["custom_fields"]["invoice_method"] == "order"
+        (bolts,) = await buyer.lines(int(name))
+        await buyer.change_line(bolts["id"], quantity=80.0)
+        await eventually(lambda: heard.types(name)[-1] == "updated", "a true change")
+        saved = await said(line, *mapping, "revert", connection, 0, "--retold", "silent", "--json")
+        await read_again(line, saved)
+        await buyer.change_line(bolts["id"], quantity=60.0)
+        await eventually(lambda: len(heard.types(name)) == 4, "another true change")
+    assert heard.types(name) == ["snapshot", "mapping_changed", "updated", "updated"]
+    assert heard.last(name)["currency"] == "BRL"
+    (change,) = [each for each in heard.events(name)[-1]["data"]["changes"] if each["path"].endswith("/quantity")]
+    assert (change["before"], change["after"]) == ("80", "60")
+    assert "/currency" not in {each["path"] for each in heard.events(name)[-1]["data"]["changes"]}
