@@ -8,12 +8,12 @@ import typer
 
 from relay.cli.mapped import Changes, changed, overrides_of
 from relay.cli.options import AsJson, Data, Name
-from relay.cli.running import with_control
+from relay.cli.running import with_relay
 from relay.cli.shown import brief, document, line, note, table
 from relay.domain.mapping import Retold
 
 if TYPE_CHECKING:
-    from relay.control import Control
+    from relay.client import Client
     from relay.control.mapping import MappingChecked, MappingSaved, MappingView
     from relay.domain.capabilities import FieldCapability
 
@@ -54,7 +54,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show where each field of a purchase order comes from, and whether the ERP takes it."""
-    found = with_control(data, lambda control: control.mapping(name, sample=sample))
+    found = with_relay(data, lambda client: client.mapping(name, sample=sample))
     if as_json:
         document(found)
     else:
@@ -74,11 +74,11 @@ def check(  # noqa: PLR0913 - one per option
     """Try a mapping on live orders and show what it would change. Nothing is saved."""
     changes = Changes(tuple(mapping or ()), tuple(unmapped or ()), file)
 
-    async def work(control: "Control") -> "MappingChecked":
-        wanted, _ = await _wanted(control, name, changes)
-        return await control.check_mapping(name, wanted)
+    async def work(client: "Client") -> "MappingChecked":
+        wanted, _ = await _wanted(client, name, changes)
+        return await client.check_mapping(name, wanted)
 
-    checked = with_control(data, work)
+    checked = with_relay(data, work)
     if as_json:
         document(checked)
     else:
@@ -102,19 +102,19 @@ def set_(  # noqa: PLR0913 - one per option
     """Save a mapping, after trying it on live orders; all orders are read again with it."""
     changes = Changes(tuple(mapping or ()), tuple(unmapped or ()), file)
 
-    async def work(control: "Control") -> "MappingSaved":
-        wanted, base = await _wanted(control, name, changes)
-        return await control.set_mapping(name, wanted, retold=retold, force=force, base=base)
+    async def work(client: "Client") -> "MappingSaved":
+        wanted, base = await _wanted(client, name, changes)
+        return await client.set_mapping(name, wanted, retold=retold, force=force, base=base)
 
     if not as_json:
         note("trying it on live orders ...")
-    _tell_saved(with_control(data, work), as_json=as_json)
+    _tell_saved(with_relay(data, work), as_json=as_json)
 
 
 @app.command("versions")
 def versions(name: Name, *, data: Data = None, as_json: AsJson = False) -> None:
     """List all versions of the overrides, newest first."""
-    found = with_control(data, lambda control: control.mapping_versions(name))
+    found = with_relay(data, lambda client: client.mapping_versions(name))
     if as_json:
         document(found)
         return
@@ -136,16 +136,16 @@ def revert(  # noqa: PLR0913 - one per option
     as_json: AsJson = False,
 ) -> None:
     """Bring an older version back, as a new one."""
-    saved = with_control(data, lambda control: control.revert_mapping(name, version, retold=retold, force=force))
+    saved = with_relay(data, lambda client: client.revert_mapping(name, version, retold=retold, force=force))
     _tell_saved(saved, as_json=as_json)
 
 
-async def _wanted(control: "Control", name: str, changes: Changes) -> tuple[dict[str, Any], int]:
+async def _wanted(client: "Client", name: str, changes: Changes) -> tuple[dict[str, Any], int]:
     """The overrides that are meant, and the version that they begin from."""
-    stands = await control.connection(name)
+    stands = await client.mapping(name)
     if changes.file is not None:
-        return overrides_of(changes.file), stands.mapping_version
-    return changed(stands.mapping.told(), changes), stands.mapping_version
+        return overrides_of(changes.file), stands.version
+    return changed(stands.overrides.told(), changes), stands.version
 
 
 def _tell_mapping(found: "MappingView") -> None:

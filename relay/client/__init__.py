@@ -11,10 +11,11 @@ are the errors that the operations themselves raise.
 from relay.client.callers import CallerCalls
 from relay.client.deliveries import DeliveryCalls
 from relay.client.endpoints import EndpointCalls
+from relay.client.mappings import MappingCalls
 from relay.client.syncs import SyncCalls
 
 __all__ = ["Client"]
 
 
-class Client(SyncCalls, EndpointCalls, DeliveryCalls, CallerCalls):
+class Client(MappingCalls, SyncCalls, EndpointCalls, DeliveryCalls, CallerCalls):
     """Everything that the control API does."""

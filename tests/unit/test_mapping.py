@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from relay.cli.mapped import mapping_of
+from relay.cli.mapped import Changes, changed, mapping_of, overrides_of
 from relay.connectors import CONNECTORS
 from relay.connectors.kit.own_columns import own_reader, own_rules
 from relay.connectors.kit.sampling import LONGEST, MASKED, MOST, samples_of
@@ -244,3 +244,25 @@ def test_the_docs_tell_every_part_and_every_reader():
         assert f"| `{part}` |" in page
     for name, words in READERS.items():
         assert f"| `{name}` | {words} |" in page
+
+
+# as a command changes it
+
+
+def test_a_command_changes_what_stands_and_a_file_says_all(tmp_path):
+    stands = {"units": {"CX": "BX", "UN": "EA"}, "currencies": {"2": "USD"}}
+    changes = Changes(("units.FD=BE", 'fields=["C7_X"]'), ("units.CX", "currencies"))
+    assert changed(stands, changes) == {"units": {"UN": "EA", "FD": "BE"}, "fields": {"C7_X": "auto"}}
+    assert stands["units"] == {"CX": "BX", "UN": "EA"}
+    for never in ("units.KG", "statuses", "statuses.X"):
+        with pytest.raises(UserError, match="the mapping says nothing of it"):
+            changed(stands, Changes((), (never,)))
+    file = tmp_path / "mapping.json"
+    file.write_text('{"units": {"CX": "BX"}}')
+    assert overrides_of(file) == {"units": {"CX": "BX"}}
+    for wrong in ("{", "[]"):
+        file.write_text(wrong)
+        with pytest.raises(UserError, match="JSON"):
+            overrides_of(file)
+    with pytest.raises(UserError, match="cannot be read"):
+        overrides_of(tmp_path / "none.json")
