@@ -54,6 +54,12 @@ FORGET_REPLAYS = """
     DELETE FROM replays AS r WHERE ended_at < now() - $1::interval
     AND NOT EXISTS (SELECT 1 FROM deliveries AS d WHERE d.replay_id = r.id AND d.state = 'waiting')
 """
+# In bites: who asks for a poll every minute leaves many.
+FORGET_SYNCS = """
+    DELETE FROM syncs WHERE id = ANY (ARRAY(
+        SELECT id FROM syncs WHERE ended_at < now() - $1::interval AND kind <> 'first' ORDER BY ended_at LIMIT $2
+    ))
+"""
 DAYS = """
     SELECT to_date(substr(child.relname, 10), 'YYYYMMDD') AS day
     FROM pg_inherits AS i JOIN pg_class AS child ON child.oid = i.inhrelid
@@ -96,6 +102,11 @@ class RetentionStore:
             return int(await connection.fetchval(FORGET, old))
 
         return await self._database.transact(work)
+
+    async def forget_syncs(self) -> int:
+        """Forget up to BITE syncs that ended long ago, but no connection's first; how many."""
+        async with self._database.session() as connection:
+            return _count(await connection.execute(FORGET_SYNCS, self._keep, BITE))
 
     async def forget_replays(self) -> None:
         """Forget replays that ended long ago; what they sent stays."""

@@ -15,6 +15,7 @@ from relay.store import (
     order_book,
     orders,
     outbox,
+    retention,
     syncs,
     watch,
 )
@@ -90,6 +91,7 @@ HOT = [
     (idempotency.FORGET, (TTL, 100), "idempotency_begun"),
     (watch.CONNECTIONS, ("w1", TTL), "syncs_open"),
     (syncs.OPEN, ("con_1",), "syncs_open"),
+    (retention.FORGET_SYNCS, (TTL * 10_000, 10), "syncs_ended"),
     (log.PAGE, ("end_1", 5000, 100, 1_000_000), "deliveries_number"),
     (outbox.TO_PUBLISH, ("con_1", TTL, 500, 1_000_000), "outbox_pending"),
     (outbox.TO_PUBLISH, ("con_1", TTL, 500, 1_000_000), "outbox_published"),

@@ -242,3 +242,15 @@ async def test_replays_that_ended_long_ago_are_forgotten_unless_something_of_the
     await world.sql("UPDATE deliveries SET replay_id = 'waits'")
     await retention.forget_replays()
     assert [row["id"] for row in await world.sql("SELECT id FROM replays ORDER BY id")] == ["waits", "young"]
+
+
+async def test_ended_syncs_are_forgotten_but_for_each_connections_first(world, retention):
+    await world.connection()
+    await world.sql("UPDATE syncs SET ended_at = now() - interval '1 year'")
+    for name, ended in (("old", "now() - interval '1 year'"), ("young", "now()"), ("open", "NULL")):
+        await world.sql(
+            f"INSERT INTO syncs (id, connection_id, kind, announce, ended_at)"
+            f" SELECT '{name}', id, 'poll', 'changes', {ended} FROM connections"
+        )
+    assert await retention.forget_syncs() == 1
+    assert [row["kind"] for row in await world.sql("SELECT kind FROM syncs ORDER BY kind")] == ["first", "poll", "poll"]
