@@ -27,6 +27,7 @@ class Plan:
     at_once: int = DEFAULT_AT_ONCE
     hanging_rate: int = 300
     idle_seconds: float = 35.0
+    kept: int = 10_000
     drain: int = 1_000_000
     drain_endpoints: int = 10
     drain_minutes: float = 15.0
@@ -51,6 +52,7 @@ QUICK = Plan(
     many=100,
     hanging_rate=100,
     idle_seconds=1.0,
+    kept=50,
     drain=2000,
     drain_minutes=1.0,
     events=400,
@@ -97,6 +99,7 @@ def _parser(names: tuple[str, ...]) -> argparse.ArgumentParser:
         ("at-once", _count, "requests in flight: of the bare client, and of each endpoint at most"),
         ("hanging-rate", _count, "events a second while some endpoints hang"),
         ("idle-seconds", _seconds, "how long idle endpoints are watched"),
+        ("kept", _count, "connections, and endpoints, of bookkeeping"),
         ("drain", _count, "deliveries that wait in drain"),
         ("drain-endpoints", _count, "endpoints of drain"),
         ("drain-minutes", _seconds, "drain ends after this, drained or not"),

@@ -56,6 +56,8 @@ def table(report: dict[str, Any]) -> Group:
         parts.append(_plain("From commit to receipt, ms", late, ("p50_ms", "p95_ms", "p99_ms", "max_ms")))
     if idle := [each for each in every if "kb_per_endpoint" in each["median"]]:
         parts.append(_plain("Endpoints without work", idle, tuple(idle[0]["median"])))
+    if kept := [each for each in every if "kb_per_pair" in each["median"]]:
+        parts.append(_plain("Connections and endpoints with next to nothing to do", kept, tuple(kept[0]["median"])))
     parts += [f"[red]{each['name']}: {each['failed']}[/red]" for each in every if each["failed"]]
     parts += [_sampled(each) for each in every if each["samples"]]
     return Group(*parts)

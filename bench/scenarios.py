@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from bench import drain, idle, line, steady
+from bench import bookkeeping, drain, idle, line, steady
 from bench.delivering import Setting, delivered
 from bench.measured import Measured, Scenario
 from bench.plan import Plan
@@ -47,6 +47,9 @@ SCENARIOS = (
     _Delivering("deliver-5000-2", "many", workers=2).scenario("the same for 5,000, by two workers", once=True),
     Scenario("hanging", "latency at a steady rate, with none and with 5 % of 100 endpoints hanging", steady.hanging),
     Scenario("idle-5000", "what 5,000 endpoints cost that have nothing to do", idle.idle, once=True),
+    Scenario(
+        "bookkeeping", "10,000 connections and 10,000 endpoints without changes", bookkeeping.bookkeeping, once=True
+    ),
     Scenario("drain", "1,000,000 deliveries wait: rate, and memory over time", drain.drain, once=True, asked=True),
 )
 

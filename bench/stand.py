@@ -7,11 +7,12 @@ stand() -> ground(endpoints)        a fresh database with endpoints, for workers
 import asyncio
 import base64
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -47,14 +48,13 @@ AT_A_TIME = 1000
 # Column by column of the first one, whatever columns there are: thousands of registrations would take too long.
 COLUMNS = """
     SELECT quote_ident(attname) FROM pg_attribute
-    WHERE attrelid = 'endpoints'::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
+    WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
 """
 CLONES = """
-    INSERT INTO endpoints ({columns})
+    INSERT INTO {table} ({columns})
     SELECT {made} FROM (
         SELECT jsonb_populate_record(first, to_jsonb(row)) AS made
-        FROM endpoints AS first, unnest($2::text[], $3::text[], $4::text[], $5::bytea[]) AS row(id, name, url, sealed)
-        WHERE first.id = $1
+        FROM {table} AS first, unnest({values}) AS row({names}) WHERE first.id = $1
     ) AS rows
 """
 NUMBERS = "INSERT INTO endpoint_numbers (endpoint_id, last) SELECT id, 0 FROM endpoints ON CONFLICT DO NOTHING"
@@ -241,11 +241,27 @@ async def _register(at: Ground) -> None:
         Endpoint(first, CUSTOMER, name, url, at_once=ends.at_once, deadline=ends.deadline, sealed=secret)
     )
     async with at.database.session() as connection:
-        columns = [row[0] for row in await connection.fetch(COLUMNS)]
-        clones = CLONES.format(columns=", ".join(columns), made=", ".join(f"(made).{each}" for each in columns))
-        for start in range(1, len(rows), AT_A_TIME):
-            await connection.execute(clones, first, *map(list, zip(*rows[start : start + AT_A_TIME], strict=True)))
+        own = {"id": "text", "name": "text", "url": "text", "sealed": "bytea"}
+        await inserted(connection, await copy_of(connection, "endpoints", own), first, rows[1:])
         await connection.execute(NUMBERS)
+
+
+async def copy_of(connection: Any, table: str, own: Mapping[str, str]) -> str:
+    """The statement that copies the row of id $1, with columns of its own from the arrays that follow."""
+    columns = [row[0] for row in await connection.fetch(COLUMNS, table)]
+    return CLONES.format(
+        table=table,
+        columns=", ".join(columns),
+        made=", ".join(f"(made).{each}" for each in columns),
+        values=", ".join(f"${place}::{kind}[]" for place, kind in enumerate(own.values(), 2)),
+        names=", ".join(own),
+    )
+
+
+async def inserted(connection: Any, statement: str, first: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Copy the first row once for each of these."""
+    for start in range(0, len(rows), AT_A_TIME):
+        await connection.execute(statement, first, *map(list, zip(*rows[start : start + AT_A_TIME], strict=True)))
 
 
 def _at(url: str, name: str) -> str:

@@ -263,7 +263,7 @@ class EndpointRunner:
         except UserError as error:
             await parts.deliveries.save_problem(lease, str(error))
             raise
-        if not (endpoint.health.noticed or endpoint.health.suspended_at):
+        if endpoint.problem and not (endpoint.health.noticed or endpoint.health.suspended_at):
             await parts.deliveries.save_problem(lease, None)
         dialling = Dialling(endpoint.deadline, parts.connect_timeout, endpoint.at_once, parts.egress)
         sender = WebhookSender(endpoint.url, dialling, access)

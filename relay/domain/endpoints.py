@@ -121,6 +121,8 @@ class Endpoint:
     deadline: timedelta = timedelta(seconds=15)
     options: EndpointOptions = field(default_factory=EndpointOptions)
     health: Health = field(default_factory=Health)
+    problem: str | None = None
+    """What keeps it from being sent anything, as far as is known."""
     verified: bool = False
     """What `options.verification` asks for was proved, for this URL."""
     allowed_per_minute: int | None = None

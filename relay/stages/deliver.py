@@ -30,7 +30,7 @@ log = structlog.get_logger()
 
 AHEAD = 4
 """Lanes under way per attempt in flight: those that wait to be recorded must not keep others from being sent."""
-SAFETY_NET = timedelta(seconds=30)
+SAFETY_NET = timedelta(minutes=10)
 """The store is asked at least this often, should a wake-up have been lost."""
 BREATH = timedelta(milliseconds=50)
 """The shortest rest before something falls due: the store's clock may still have to reach what ours has passed."""

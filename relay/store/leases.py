@@ -151,6 +151,7 @@ def endpoint_of(row: Any) -> Endpoint:
         at_once=row["at_once"],
         deadline=row["deadline"],
         options=options,
+        problem=row["problem"],
         health=Health(row["failing_since"], row["noticed"], row["suspended_at"]),
         verified=verified,
         allowed_per_minute=row["allowed_per_minute"] if proved and verified else None,
