@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from relay.api.core import CallNow, ConnectionPath, Core
-from relay.control.mapping import MappingChecked, MappingSaved, MappingVersionView, MappingView
+from relay.control.mapping_views import MappingChecked, MappingSaved, MappingVersionView, MappingView
 from relay.domain.mapping import MappingOverrides, Retold
 
 Sampled = Annotated[

@@ -14,7 +14,7 @@ from relay.domain.mapping import Retold
 
 if TYPE_CHECKING:
     from relay.client import Client
-    from relay.control.mapping import MappingChecked, MappingSaved, MappingView
+    from relay.control.mapping_views import MappingChecked, MappingSaved, MappingView
     from relay.domain.capabilities import FieldCapability
 
 app = typer.Typer(help="Where each field of an order comes from, and what is mapped otherwise.", no_args_is_help=True)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from relay.client.calls import Calls
-from relay.control.mapping import MappingChecked, MappingSaved, MappingVersionView, MappingView
+from relay.control.mapping_views import MappingChecked, MappingSaved, MappingVersionView, MappingView
 from relay.domain.mapping import Retold
 
 

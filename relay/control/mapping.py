@@ -5,18 +5,24 @@ given -> checked -> tried on a sample of the ERP's orders -> stored as the next 
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import orjson
-from pydantic import Field
 
 from relay.control import given
 from relay.control.at_hand import AtHand
 from relay.control.look import first_look_at, unconnected
+from relay.control.mapping_views import (
+    Example,
+    FieldChanged,
+    MappingChecked,
+    MappingSaved,
+    MappingVersionView,
+    MappingView,
+    SampleView,
+)
 from relay.control.sync import new_sync_id
-from relay.control.views import RejectedView, View
-from relay.domain.capabilities import FieldCapability, SourceField
+from relay.control.views import RejectedView
 from relay.domain.changes import diff
 from relay.domain.errors import AlreadyThere, Permanent, Transient, UserError
 from relay.domain.mapping import MappingOverrides, MappingVersion, Retold
@@ -32,80 +38,6 @@ SAMPLED = 20
 """Orders that a mapping is tried on."""
 EXAMPLES, LONGEST = 3, 60
 _LINES = ("lines", "[]")
-
-
-class SampleView(View):
-    """What live orders hold beyond what is mapped."""
-
-    orders: int
-    unmapped: tuple[SourceField, ...] = Field(description="Fields that no rule reads, with some of their values.")
-    missing: tuple[str, ...] = Field(description="Columns of the mapping that the ERP does not have, or hides.")
-    notices: tuple[str, ...] = Field(description="Codes that are not mapped, and what else people should know.")
-
-
-class MappingView(View):
-    """Where each field of a connection's orders comes from."""
-
-    connection_id: str
-    connector: str
-    version: int = Field(description="Of the overrides; 0: there are none.")
-    overrides: MappingOverrides
-    fields: tuple[FieldCapability, ...]
-    sample: SampleView | None = Field(description="Null: the ERP was not asked.")
-
-
-class Example(View):
-    """One value under the mapping that stands and under the one that was given."""
-
-    order: str
-    before: str | None
-    after: str | None
-
-
-class FieldChanged(View):
-    """One field that would be another in some orders of the sample."""
-
-    path: str
-    orders: int
-    values: int = Field(description="How many values differ; a field of lines may have several in an order.")
-    examples: tuple[Example, ...]
-
-
-class MappingChecked(View):
-    """What a mapping would do to live orders. Nothing was stored."""
-
-    works: bool = Field(description="No order is lost by it, and the ERP has all its columns.")
-    problems: tuple[str, ...]
-    orders: int = Field(description="Orders that it was tried on.")
-    changed: tuple[FieldChanged, ...]
-    rejected: tuple[RejectedView, ...]
-    missing: tuple[str, ...] = Field(description="Columns that the ERP does not have, or hides from this user.")
-    notices: tuple[str, ...] = Field(description="Codes that are still not mapped, and what else people should know.")
-
-
-class MappingVersionView(View):
-    """One version of a connection's overrides."""
-
-    number: int
-    overrides: MappingOverrides
-    retold: Retold
-    reverts_to: int | None
-    made_by: str
-    made_at: datetime
-
-    @classmethod
-    def of(cls, row: Mapping[str, Any]) -> Self:
-        """The view of a row of the store."""
-        return cls.model_validate(row)
-
-
-class MappingSaved(View):
-    """A mapping that was given. `saved` is false when it is the one that stood already."""
-
-    saved: bool
-    version: int
-    checked: MappingChecked | None = Field(description="Null: it was not tried, because the ERP could not be asked.")
-    sync_id: str | None = Field(description="The sync that reads all orders again.")
 
 
 @dataclass(frozen=True, slots=True)

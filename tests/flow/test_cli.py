@@ -61,7 +61,7 @@ def test_a_connection_is_added_after_a_look_and_lives_until_it_is_removed(instal
         assert installed("connections", "show", name, "--json").json["id"] == connection["id"]
     assert installed("connections", "pause", "protheus", "--json").json["state"] == "paused"
     assert installed("connections", "resume", "protheus", "--json").json["state"] == "active"
-    mapping = installed("connections", "mapping", "protheus", "--json").json
+    mapping = installed("connections", "mapping", "show", "protheus", "--json").json
     assert next(each["source"] for each in mapping["fields"] if each["path"] == "number") == "C7_NUM"
     refused = installed("connections", "remove", "protheus")
     assert (refused.code, "Give --yes" in refused.err) == (2, True)
@@ -79,7 +79,7 @@ def test_tables_for_people_say_the_same(installed, erp):
     assert re.search(r"^tenant +T1,D MG 01$", shown, re.MULTILINE)
     assert re.search(r"^poll every +60 s$", shown, re.MULTILINE)
     assert re.search(
-        r"^lines\[\]\.quantity +C7_QUANT ", installed("connections", "mapping", "protheus").out, re.MULTILINE
+        r"^lines\[\]\.quantity +C7_QUANT ", installed("connections", "mapping", "show", "protheus").out, re.MULTILINE
     )
 
 
@@ -130,7 +130,9 @@ def test_a_password_is_never_shown(installed, erp, tmp_path):
         told = installed(*erp.arguments(credentials=credentials), *more)
         assert CANARY not in told.out + told.err
     shown = [
-        installed("connections", verb, "protheus", *more) for verb in ("show", "mapping") for more in ([], ["--json"])
+        installed("connections", *verb, "protheus", *more)
+        for verb in (["show"], ["mapping", "show"])
+        for more in ([], ["--json"])
     ]
     assert [each.code for each in shown] == [0, 0, 0, 0]
     assert not [each for each in shown if CANARY in each.out + each.err]
