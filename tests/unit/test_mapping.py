@@ -1,10 +1,12 @@
 """A connection's own mapping: what may be said in it, how extra columns are read, what of it people type."""
 
 import datetime as dt
+import re
 import runpy
 from decimal import Decimal
 from pathlib import Path
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -266,3 +268,18 @@ def test_a_command_changes_what_stands_and_a_file_says_all(tmp_path):
             overrides_of(file)
     with pytest.raises(UserError, match="cannot be read"):
         overrides_of(tmp_path / "none.json")
+
+
+def test_the_examples_of_the_docs_are_good_mappings():
+    docs = Path(__file__).parents[2] / "docs"
+    for name in ("mapping.md", "connectors/protheus.md"):
+        page = (docs / name).read_text()
+        pairs = re.findall(r"--map (\S+)", page)
+        assert pairs
+        assert mapping_given(PROTHEUS, mapping_of(pairs)).told()
+    page = (docs / "mapping.md").read_text()
+    (example,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    assert mapping_given(PROTHEUS, orjson.loads(example)).told() == orjson.loads(example)
+    for part in MappingOverrides.model_fields:
+        (pair,) = re.findall(rf"^\| `{part}` \|.*\| `({part}\.\S+)` \|$", page, re.MULTILINE)
+        assert mapping_given(PROTHEUS, mapping_of([pair])).told().keys() == {part}
