@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import Request, Response
 
-from relay.api.problems import problem
+from relay.api.problems import asked_here, problem
 from relay.api.refusals import Refusals
 from relay.domain.callers import LOCAL, Caller
 from relay.domain.tokens import TokenKind, digest_of, kind_of
@@ -31,6 +31,7 @@ def as_local(app: "ASGIApp") -> "ASGIApp":
     """The application as this machine's administrators reach it: whoever shows no token may do everything."""
 
     async def local(scope: "Scope", receive: "Receive", send: "Send") -> None:
+        asked_here.set(True)
         await app({**scope, _LOCAL: True} if scope["type"] == "http" else scope, receive, send)
 
     return local

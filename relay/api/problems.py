@@ -20,6 +20,8 @@ RETRY_AFTER = 5
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 """The id of the request that is answered now."""
+asked_here: ContextVar[bool] = ContextVar("asked_here", default=False)
+"""Whether it came by this machine's own socket, or from this process: an administrator is told the parts' own words."""
 
 # The first that fits counts.
 _STATUSES: tuple[tuple[type[RelayError], HTTPStatus], ...] = (
@@ -108,7 +110,7 @@ def _of_ours(error: RelayError) -> Response:
     status = next((status for kind, status in _STATUSES if isinstance(error, kind)), HTTPStatus.CONFLICT)
     if isinstance(error, Transient):
         # The error names settings and parts: for logs and operators, not for receivers.
-        detail = "relay's database does not answer now: try again"
+        detail = str(error) if asked_here.get() else "relay's database does not answer now: try again"
         return problem(status, detail, code=code, headers={"retry-after": str(RETRY_AFTER)})
     return problem(status, str(error), code=code)
 

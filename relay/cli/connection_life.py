@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from relay.cli.options import AsJson, Data, Name
-from relay.cli.running import with_control
+from relay.cli.running import with_relay
 from relay.cli.shown import document, line
 
 if TYPE_CHECKING:
-    from relay.control import Control, FirstLook
+    from relay.client import Client
+    from relay.control import FirstLook
 
 
 def check(name: Name, *, data: Data = None, as_json: AsJson = False) -> None:
     """Look at the ERP again with what is stored, and say what was found; nothing is changed."""
-    look = with_control(data, lambda control: control.check_connection(name))
+    look = with_relay(data, lambda relay: relay.check_connection(name))
     if as_json:
         document(look)
     else:
@@ -35,7 +36,7 @@ def token(
     from relay.cli.handed_over import private
 
     with private(token_file, "--token-file") as file:
-        made = with_control(data, lambda control: control.rotate_token(name))
+        made = with_relay(data, lambda relay: relay.rotate_token(name))
         if file:
             file.write(f"{made.token}\n")
     if as_json:
@@ -57,7 +58,7 @@ def disconnect(
 
     if not yes:
         confirm(f"Erase the credentials and the token of connection {name}?")
-    seen = with_control(data, lambda control: control.disconnect(name))
+    seen = with_relay(data, lambda relay: relay.disconnect(name))
     if as_json:
         document(seen)
     else:
@@ -73,19 +74,18 @@ def export(
 ) -> None:
     """Write all that is known of a connection to a file, as lines of JSON: its orders and its events."""
     from relay.cli.handed_over import private
-    from relay.control.export import Export
-    from relay.store.order_book import OrderBook
 
-    async def work(control: "Control") -> int:
-        seen, lines = await control.connection(name), 0
+    async def work(relay: "Client") -> int:
+        lines = 0
         with private(file, "--file") as out:
             assert out is not None
-            async for each in Export(OrderBook(control.registry.database)).lines(seen):
-                out.write(each.decode())
-                lines += 1
+            async with relay.exported(name) as pieces:
+                async for each in pieces:
+                    out.buffer.write(each)
+                    lines += each.count(b"\n")
         return lines
 
-    written = with_control(data, work)
+    written = with_relay(data, work)
     if as_json:
         document({"file": str(file), "lines": written})
     else:

@@ -10,7 +10,7 @@ from relay.cli import mapping as mappings
 from relay.cli.connection_life import tell_look
 from relay.cli.mapping import Mapped
 from relay.cli.options import AsJson, Customer, Data, Name
-from relay.cli.running import with_control
+from relay.cli.running import with_relay
 from relay.cli.schedules import Blackout, CompareEvery, Hours, PollEvery, PollSlowest, ReconcileEvery, TimeZone
 from relay.cli.shown import details, document, line, note, table
 from relay.cli.syncs import HISTORY, Back, FirstAnnounce
@@ -85,12 +85,12 @@ def add(  # noqa: PLR0913 - one per option
     credentials = credentials_of(connector_form(connector).credentials, credentials_file)
     if check and not as_json:
         note(f"asking {connector.title} for orders ...")
-    added = with_control(
+    added = with_relay(
         data,
-        lambda control: control.add_connection(
+        lambda relay: relay.add_connection(
             customer=customer,
-            kind=kind,
-            name=name or kind,
+            connector=kind,
+            name=name,
             settings=given,
             credentials=credentials,
             mapping=overrides,
@@ -111,7 +111,7 @@ def add(  # noqa: PLR0913 - one per option
 @app.command("list")
 def listed(*, data: Data = None, as_json: AsJson = False) -> None:
     """List all connections."""
-    found = with_control(data, lambda control: control.connections())
+    found = with_relay(data, lambda relay: relay.connections())
     if as_json:
         document(found)
         return
@@ -125,19 +125,19 @@ def listed(*, data: Data = None, as_json: AsJson = False) -> None:
 @app.command("show")
 def show(name: Name, *, data: Data = None, as_json: AsJson = False) -> None:
     """Show one connection: settings, state, problem and counts."""
-    _tell(with_control(data, lambda control: control.connection(name)), as_json=as_json)
+    _tell(with_relay(data, lambda relay: relay.connection(name)), as_json=as_json)
 
 
 @app.command("pause")
 def pause(name: Name, *, data: Data = None, as_json: AsJson = False) -> None:
     """Stop polling; what was read before is still published and delivered."""
-    _tell(with_control(data, lambda control: control.pause_connection(name)), as_json=as_json)
+    _tell(with_relay(data, lambda relay: relay.pause_connection(name)), as_json=as_json)
 
 
 @app.command("resume")
 def resume(name: Name, *, data: Data = None, as_json: AsJson = False) -> None:
     """Poll again, from where it stopped."""
-    _tell(with_control(data, lambda control: control.resume_connection(name)), as_json=as_json)
+    _tell(with_relay(data, lambda relay: relay.resume_connection(name)), as_json=as_json)
 
 
 @app.command("reconnect")
@@ -154,11 +154,11 @@ def reconnect(
     from relay.connectors import CONNECTORS
     from relay.control import connector_form, connector_named
 
-    connector = connector_named(CONNECTORS, with_control(data, lambda control: control.connection(name)).connector)
+    connector = connector_named(CONNECTORS, with_relay(data, lambda relay: relay.connection(name)).connector)
     credentials = credentials_of(connector_form(connector).credentials, credentials_file)
     if check and not as_json:
         note(f"asking {connector.title} for orders ...")
-    added = with_control(data, lambda control: control.reconnect(name, credentials, check=check))
+    added = with_relay(data, lambda relay: relay.reconnect(name, credentials, check=check))
     if as_json:
         document(added)
     else:
@@ -178,7 +178,7 @@ def remove(
 
     if not yes:
         confirm(f"Remove connection {name} with its orders, events and deliveries?")
-    removed = with_control(data, lambda control: control.remove_connection(name))
+    removed = with_relay(data, lambda relay: relay.remove_connection(name))
     if as_json:
         document(removed)
     else:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
@@ -21,7 +21,7 @@ SecretFile = Annotated[
 
 
 @contextmanager
-def private(path: Path | None, option: str = "--secret-file") -> Iterator[IO[str] | None]:
+def private(path: Path | None, option: str = "--secret-file") -> Iterator[TextIO | None]:
     """A new file that only its owner can read, made before the secret is: it is never lost for want of a place."""
     if path is None:
         yield None
@@ -40,7 +40,7 @@ def private(path: Path | None, option: str = "--secret-file") -> Iterator[IO[str
             raise
 
 
-def hand_over(made: "EndpointAdded | SecretRotated", file: IO[str] | None) -> None:
+def hand_over(made: "EndpointAdded | SecretRotated", file: TextIO | None) -> None:
     """Into the file, if there is one."""
     if file:
         file.writelines(f"{each}\n" for each in made.for_receiver)

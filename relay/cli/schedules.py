@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from relay.cli.options import AsJson, Data, Name, span
-from relay.cli.running import with_control
+from relay.cli.running import with_relay
 from relay.cli.shown import document, line
 from relay.domain.errors import UserError
 from relay.domain.spans import span_words
@@ -97,9 +97,9 @@ def change(  # noqa: PLR0913 - one per option
     schedule = given(poll_slowest, compare_every, hours, blackout, time_zone)
     if not schedule and poll_every is None and reconcile_every is None:
         raise UserError("nothing to change: give at least one of the options")
-    seen = with_control(
+    seen = with_relay(
         data,
-        lambda control: control.change_connection(
+        lambda relay: relay.change_connection(
             name, poll_every=poll_every, reconcile_every=reconcile_every, schedule=schedule
         ),
     )

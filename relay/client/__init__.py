@@ -9,6 +9,7 @@ are the errors that the operations themselves raise.
 """
 
 from relay.client.callers import CallerCalls
+from relay.client.connections import ConnectionCalls
 from relay.client.deliveries import DeliveryCalls
 from relay.client.endpoints import EndpointCalls
 from relay.client.mappings import MappingCalls
@@ -17,5 +18,5 @@ from relay.client.syncs import SyncCalls
 __all__ = ["Client"]
 
 
-class Client(MappingCalls, SyncCalls, EndpointCalls, DeliveryCalls, CallerCalls):
+class Client(ConnectionCalls, MappingCalls, SyncCalls, EndpointCalls, DeliveryCalls, CallerCalls):
     """Everything that the control API does."""

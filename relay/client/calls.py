@@ -1,7 +1,8 @@
 """Calls: one request to the control API, and its answer as a value or as the error that the operation raised."""
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -73,6 +74,16 @@ class Calls:
             if after is None or len(found) >= most:
                 return TypeAdapter(list[kind]).validate_python(found)  # type: ignore[valid-type]
 
+    @asynccontextmanager
+    async def _stream(self, path: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The body of a 2xx answer, piece by piece."""
+        with self._reachable():
+            async with self._http.stream("GET", path) as reply:
+                if not reply.is_success:
+                    await reply.aread()
+                    raise _refusal(reply)
+                yield reply.aiter_bytes()
+
     async def _id(self, noun: str, name: str) -> str:
         """The id of what people call so. Raises NotFound, and UserError when several are called so."""
         page: dict[str, Any] = await self._get(dict[str, Any], f"/v1/{noun}s", name=name, limit=PAGE)
@@ -105,13 +116,22 @@ class Calls:
             json=None if body is None else _JSON.dump_python(body, mode="json"),
             headers=headers,
         )
-        try:
+        with self._reachable():
             reply = await self._http.send(request)
-        except httpx.TransportError as error:
-            raise Unavailable(f"relay does not answer at {request.url.host}: {_reason(error)}") from error
         if reply.is_success:
             return TypeAdapter(kind).validate_json(reply.content)
         raise _refusal(reply)
+
+    @contextmanager
+    def _reachable(self) -> Iterator[None]:
+        try:
+            yield
+        except httpx.TransportError as error:
+            raise Unavailable(f"relay does not answer at {self._http.base_url.host}: {_reason(error)}") from error
+
+
+def _reason(error: httpx.TransportError) -> str:
+    return str(error) or type(error).__name__
 
 
 def segment(text: str) -> str:
@@ -126,10 +146,6 @@ def _plain(value: Any) -> Any:
 
 def _given(value: Any) -> bool:
     return value is not None and value not in ((), [])
-
-
-def _reason(error: httpx.TransportError) -> str:
-    return str(error) or type(error).__name__
 
 
 def _refusal(reply: httpx.Response) -> RelayError:
