@@ -95,7 +95,8 @@ def export(
 def tell_look(look: "FirstLook") -> None:
     """What the first page of orders looked like."""
     example = f", {look.example} among them" if look.example else ""
-    line(f"the first page has {look.orders} orders{example}")
+    in_all = "" if look.orders_in_all is None else f"; there are about {look.orders_in_all} in all"
+    line(f"the first page has {look.orders} orders{example}{in_all}")
     if look.found.version:
         line(f"version {look.found.version}")
     line(f"changes are found {look.found.changes}; {look.found.time_zone}")
@@ -103,6 +104,9 @@ def tell_look(look: "FirstLook") -> None:
         line(f"not given by this system: {', '.join(look.missing_fields)}")
     for each in look.rejected:
         line(f"rejected record {each.remote_id or '?'}: {each.field}: {each.reason}")
+    for warning in look.warnings:
+        if warning not in look.fix:
+            line(f"warning: {warning}")
     for advice in look.fix:
         line(f"to fix: {advice}")
 

@@ -39,18 +39,28 @@ async def first_look(
         connector = kind.build(settings, credentials, client, Mappings(mapping))
         page = await _first_page(connector) or Page((), Cursor(""))
         found = await connector.found()
+        in_all, uncounted = await _counted(connector)
     missing = connector.capabilities().unreadable()
     return FirstLook(
         found=found,
         orders=len(page.orders),
+        orders_in_all=in_all,
         currency_gaps=_gaps((each.currency_raw, each.currency) for each in page.orders),
         unit_gaps=_gaps((line.unit_raw, line.unit) for each in page.orders for line in each.lines),
         missing_fields=missing,
         fix=(*found.fix, *_to_fix(page)),
         example=next((each.number or each.remote_id for each in page.orders), None),
         rejected=tuple(RejectedView.of(each) for each in page.rejected[:MOST_REJECTED]),
-        warnings=page.warnings,
+        warnings=(*page.warnings, *uncounted),
     )
+
+
+async def _counted(connector: Connector) -> tuple[int | None, tuple[str, ...]]:
+    """About how many orders there are in all; a count that fails is a word beside what was found, and no failure."""
+    try:
+        return await connector.count(None), ()
+    except (Transient, Permanent) as error:
+        return None, (f"How many orders there are in all could not be asked: {error}",)
 
 
 def _gaps(codes: Iterable[tuple[str | None, str | None]]) -> tuple[str, ...]:

@@ -135,6 +135,7 @@ class FirstLook(View):
     """What the first page of orders looked like, read before a connection is stored."""
 
     orders: int = Field(0, description="Orders on the first page; those after it were not read.")
+    orders_in_all: int | None = Field(default=None, description="About how many there are; null: the ERP does not say.")
     found: Found = Field(Found(), description="What the ERP said of itself.")
     currency_gaps: tuple[str, ...] = Field((), description="Codes of currencies that no ISO code is known for.")
     unit_gaps: tuple[str, ...] = Field((), description="Codes of units that no UN/ECE code is known for.")

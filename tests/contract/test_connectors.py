@@ -4,10 +4,12 @@ import json
 import logging
 import traceback
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 
 import httpx
 import pytest
 
+from relay.control.look import first_look
 from relay.domain.errors import CredentialsRefused, RelayError, Throttled, Unavailable, UnexpectedReply, Unsupported
 from relay.domain.orders import PurchaseOrder, content_hash
 from relay.ports import Mappings
@@ -40,6 +42,23 @@ JUNK = [None, "", "9", "x\x00\ud800", "\x01", -1, 1.5, 10**40, True, [], {}, ["x
 async def opened(harness):
     async with harness.open() as transport:
         yield transport
+
+
+@dataclass
+class Uncounted:
+    """A connector whose ERP is asked too much when it is to count."""
+
+    inner: object
+
+    async def count(self, _begin):
+        raise Throttled("slow down")
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+
+def versioned(_request):
+    return httpx.Response(200, json={"id": 1, "result": "7.0.1"})  # recordings hold no versions
 
 
 def hashes(orders):
@@ -158,6 +177,17 @@ async def test_orders_are_counted_where_that_costs_a_call_only(harness):
         connector = harness.connect(erp)
         assert await connector.count(None) == await connector.count(LONG_AGO) == len(harness.ids)
         assert await connector.count(LATER) == 0
+
+
+async def test_a_first_look_tells_how_many_orders_there_are_or_why_it_is_not_known(harness):
+    async with opened(harness) as erp:
+        asked = Failing(erp, lambda request: b"server.version" in request.content, versioned)
+        given = (harness.made_settings(), harness.credentials(), harness.mapping)
+        look = await first_look(replace(harness.kind, build=lambda *_: harness.connect(asked)), *given)
+        assert look.orders_in_all == len(harness.ids)
+        look = await first_look(replace(harness.kind, build=lambda *_: Uncounted(harness.connect(asked))), *given)
+        assert (look.orders > 0, look.orders_in_all) == (True, None)
+        assert look.warnings[-1] == "How many orders there are in all could not be asked: slow down"
 
 
 # what the ERP sees

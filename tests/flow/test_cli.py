@@ -73,7 +73,9 @@ def test_tables_for_people_say_the_same(installed, erp):
     told = installed(*erp.arguments())
     assert told.code == 0
     assert re.search(r"^added acme/protheus \(con_[0-9a-f]{24}\)$", told.out, re.MULTILINE)
-    assert re.search(r"^the first page has \d+ orders, 000001 among them$", told.out, re.MULTILINE)
+    assert re.search(
+        r"^the first page has (\d+) orders, 000001 among them; there are about \1 in all$", told.out, re.MULTILINE
+    )
     assert re.search(r"^customer +name +connector +state", installed("connections", "list").out)
     shown = installed("connections", "show", "protheus").out
     assert re.search(r"^tenant +T1,D MG 01$", shown, re.MULTILINE)

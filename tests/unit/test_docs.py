@@ -261,6 +261,12 @@ def test_every_outcome_of_an_attempt_is_named(outcome):
     assert outcome in page("operations.md")
 
 
+def test_no_two_decisions_share_a_number_and_each_bears_its_own():
+    records = sorted((DOCS / "adr").glob("*.md"))
+    assert [path.name[:4] for path in records] == [f"{number:04d}" for number in range(1, len(records) + 1)]
+    assert [path.name for path in records if not path.read_text().startswith(f"# {path.name[:4]}: ")] == []
+
+
 # Commands, settings, connectors
 
 
