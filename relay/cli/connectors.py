@@ -17,8 +17,13 @@ app = typer.Typer(help="ERPs that relay speaks.", invoke_without_command=True)
 @app.callback()
 def listed(context: typer.Context, *, as_json: AsJson = False) -> None:
     """ERPs that relay speaks; without a command, lists them."""
-    if context.invoked_subcommand:
-        return
+    if not context.invoked_subcommand:
+        list_(as_json=as_json)
+
+
+@app.command("list")
+def list_(*, as_json: AsJson = False) -> None:
+    """List the ERPs that relay speaks."""
     from relay.connectors import CONNECTORS
     from relay.control import connector_form
 

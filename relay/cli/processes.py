@@ -15,6 +15,8 @@ from relay.settings import Settings
 if TYPE_CHECKING:
     from relay.app import Parts, Worker
 
+RUN = "Run"
+"""The group of these commands in `relay --help`."""
 SOCKET = "relay.sock"
 """Where `relay up` serves this machine's administrators, in its data directory."""
 
@@ -22,7 +24,7 @@ SOCKET = "relay.sock"
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
     for command in (up, worker, api, migrate):
-        app.command(command.__name__)(command)
+        app.command(command.__name__, rich_help_panel=RUN)(command)
 
 
 def up(

@@ -4,16 +4,19 @@ import os
 import sys
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import structlog
 import typer
+from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from relay import __version__
 from relay.cli import (
+    audit,
     connections,
     connectors,
+    customers,
     deliveries,
     demo,
     doctor,
@@ -22,17 +25,23 @@ from relay.cli import (
     keys,
     listen,
     operators,
+    orders,
     processes,
     replay,
     simulate,
     verify,
 )
 from relay.cli.options import AsJson
+from relay.cli.processes import RUN
 from relay.cli.shown import document, failure, line
 from relay.domain.errors import AlreadyThere, KeyTrouble, NotFound, RelayError, Transient, UserError, causes
 from relay.log import configure
 
 log = structlog.get_logger()
+
+NOUNS, TROUBLE, ACCESS, TRIAL = "Connect, read and deliver", "When something is wrong", "Keys and callers", "Try it"
+ARRANGED = (RUN, NOUNS, TROUBLE, ACCESS, TRIAL)
+"""Groups of commands in `relay --help`."""
 
 
 class Code(IntEnum):
@@ -56,8 +65,18 @@ _CODES: tuple[tuple[type[RelayError], Code], ...] = (
     (RelayError, Code.FAILED),
 )
 
+
+class _Arranged(TyperGroup):
+    """Groups of commands in the order of `ARRANGED`; Typer shows single commands before nouns."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        groups = {name: ARRANGED.index(vars(command)["rich_help_panel"]) for name, command in self.commands.items()}
+        return sorted(super().list_commands(ctx), key=groups.__getitem__)
+
+
 app = typer.Typer(
     name="relay",
+    cls=_Arranged,
     help="Watches purchase orders inside ERPs and tells everybody who must know: Kafka topics and signed webhooks.",
     no_args_is_help=True,
     add_completion=False,
@@ -65,22 +84,28 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 processes.add_to(app)
-app.add_typer(connectors.app, name="connectors")
-app.add_typer(connections.app, name="connections")
-app.add_typer(endpoints.app, name="endpoints")
-app.add_typer(deliveries.app, name="deliveries")
-app.add_typer(replay.app, name="replay")
-app.command("doctor")(doctor.doctor)
-app.command("explain")(explain.explain)
-app.command("listen")(listen.listen)
-app.command("verify")(verify.verify_by_hand)
-app.command("demo")(demo.demo)
-app.command("simulate")(simulate.simulate)
-app.add_typer(keys.app, name="keys")
-app.add_typer(operators.app, name="operators")
+for noun, group in (
+    ("connectors", connectors.app),
+    ("customers", customers.app),
+    ("connections", connections.app),
+    ("orders", orders.app),
+    ("endpoints", endpoints.app),
+    ("deliveries", deliveries.app),
+    ("replay", replay.app),
+):
+    app.add_typer(group, name=noun, rich_help_panel=NOUNS)
+for command in (doctor.doctor, explain.explain):
+    app.command(command.__name__, rich_help_panel=TROUBLE)(command)
+app.add_typer(keys.app, name="keys", rich_help_panel=ACCESS)
+app.add_typer(operators.app, name="operators", rich_help_panel=ACCESS)
+app.command("audit", rich_help_panel=ACCESS)(audit.audit)
+app.command("demo", rich_help_panel=TRIAL)(demo.demo)
+app.command("simulate", rich_help_panel=TRIAL)(simulate.simulate)
+app.command("listen", rich_help_panel=TRIAL)(listen.listen)
+app.command("verify", rich_help_panel=TRIAL)(verify.verify_by_hand)
 
 
-@app.command("version")
+@app.command("version", rich_help_panel=RUN)
 def version(*, as_json: AsJson = False) -> None:
     """Print the version."""
     if as_json:

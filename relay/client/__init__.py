@@ -10,13 +10,17 @@ are the errors that the operations themselves raise.
 
 from relay.client.callers import CallerCalls
 from relay.client.connections import ConnectionCalls
+from relay.client.customers import CustomerCalls
 from relay.client.deliveries import DeliveryCalls
 from relay.client.endpoints import EndpointCalls
 from relay.client.mappings import MappingCalls
+from relay.client.orders import OrderCalls
 from relay.client.syncs import SyncCalls
 
 __all__ = ["Client"]
 
 
-class Client(ConnectionCalls, MappingCalls, SyncCalls, EndpointCalls, DeliveryCalls, CallerCalls):
+class Client(
+    CustomerCalls, ConnectionCalls, MappingCalls, SyncCalls, OrderCalls, EndpointCalls, DeliveryCalls, CallerCalls
+):
     """Everything that the control API does."""

@@ -1,7 +1,7 @@
-"""Operator keys and the doctor, over HTTP."""
+"""Operator keys, the audit log and the doctor, over HTTP."""
 
 from relay.client.calls import Calls, segment
-from relay.control.callers import OperatorAdded, OperatorView
+from relay.control.callers import AuditView, OperatorAdded, OperatorView
 from relay.control.doctor import Examination
 from relay.domain.callers import Scope
 from relay.domain.errors import NotFound
@@ -25,6 +25,10 @@ class CallerCalls(Calls):
         if not found:
             raise NotFound(f"there is no operator key {name!r}: see `relay operators list`")
         return await self._delete(OperatorView, f"/v1/operators/{segment(found[0].id)}")
+
+    async def audit(self, *, most: int = 50, subject: str | None = None, caller: str | None = None) -> list[AuditView]:
+        """Every change and who made it, the latest first; of one thing or one caller, by their ids."""
+        return await self._list(AuditView, "/v1/audit", most, subject=subject, caller=caller)
 
     async def examine(self) -> Examination:
         """Look at everything that relay stands on and works for."""

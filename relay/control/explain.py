@@ -94,7 +94,8 @@ class Explaining:
         given = connection and (await self.registry.connection(connection)).subject.id
         found = await self.store.find(order, given or None)
         if len(found) > 1:
-            raise UserError(f"several orders are called {order!r}; say which: {await self._choices(found)}")
+            choices = ", ".join(repr(remote_id) for _, remote_id in found) if given else await self._choices(found)
+            raise UserError(f"several orders are called {order!r}; say which: {choices}")
         facts = await self.store.facts(*found[0]) if found else None
         if facts is None:
             raise NotFound(

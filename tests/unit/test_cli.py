@@ -9,8 +9,10 @@ import sys
 
 import orjson
 import pytest
+import typer
 
 from relay import __version__
+from relay.cli.program import ARRANGED, app
 from relay.cli.running import GARBAGE, settled
 from relay.cli.shown import brief, clean, details, table, worded
 from relay.vault.keyring import Keyring
@@ -51,6 +53,32 @@ def test_help_lists_every_command(relay):
     assert told.code == 0
     for name in ("up", "worker", "api", "migrate", "connections", "endpoints", "deliveries", "listen", "demo"):
         assert re.search(rf"\b{name}\b", told.out)
+    places = [told.out.index(f"─ {group} ") for group in ARRANGED]
+    assert places == sorted(places)
+
+
+def every_command(command, path=()):
+    parts = getattr(command, "commands", {})
+    if not parts:
+        yield path, command
+    for name, part in parts.items():
+        yield from every_command(part, (*path, name))
+
+
+def test_every_command_that_ends_by_itself_answers_scripts_in_json():
+    silent = {
+        path
+        for path, command in every_command(typer.main.get_command(app))
+        if not any("--json" in each.opts for each in command.params)
+    }
+    assert silent == {("worker",), ("api",)}
+
+
+@pytest.mark.parametrize(
+    "noun", ["connectors", "customers", "connections", "orders", "endpoints", "deliveries", "replay", "operators"]
+)
+def test_every_noun_is_listed(noun):
+    assert "list" in typer.main.get_command(app).commands[noun].commands
 
 
 def test_a_group_without_a_command_shows_its_help(relay):
@@ -150,6 +178,7 @@ def test_a_database_that_does_not_answer_is_another_exit_code(relay, environment
 
 def test_connectors_are_listed_with_what_each_asks_for(relay):
     assert {"name": "tryton", "title": "Tryton"}.items() <= relay("connectors", "--json").json[1].items()
+    assert relay("connectors", "list").out == relay("connectors").out != ""
     form = relay("connectors", "show", "protheus", "--json").json
     fields = {each["name"]: each for each in form["settings"]}
     assert fields["tenant"]["required"]
