@@ -36,14 +36,16 @@ from relay.ports import Claimed
 from relay.runners import ConnectionParts, ConnectionRunner, EndpointParts, EndpointRunner
 from relay.settings import Settings
 from relay.stages.admit import Admit
-from relay.stages.lease import KeepLeases, Runner
+from relay.stages.held import Runner
+from relay.stages.lease import KeepLeases
 from relay.stages.notify import Notify
 from relay.stages.poll import Patience
 from relay.stages.publish import Destinations
 from relay.stages.reconcile import Doubt
+from relay.stages.unblock import Unblock
 from relay.stages.watch import Watch
 from relay.store.admission import AdmitStore
-from relay.store.database import Database, listen, migrate, opened
+from relay.store.database import STANDSTILL, Database, listen, migrate, opened
 from relay.store.deliveries import DeliveryStore
 from relay.store.idempotency import IdempotencyStore
 from relay.store.keys import KeyStore
@@ -57,6 +59,7 @@ from relay.store.outbox import OutboxStore
 from relay.store.registry import Registry
 from relay.store.replay import ReplayStore
 from relay.store.retention import RetentionStore
+from relay.store.standstill import Standstills
 from relay.store.syncs import ASKED, SyncStore
 from relay.store.watch import DueEndpoints, FullOutboxes
 from relay.streams import consuming
@@ -78,6 +81,8 @@ FORGET_AGAIN, FORGET_MORE = 600.0, 0.2
 """Seconds between looks for events that are old enough to be forgotten; and between bites while there are some."""
 HTTP_CONNECTIONS = 4
 """Connections to the database that the HTTP side of a process may open."""
+LOOK_FOR_STANDSTILLS = timedelta(seconds=5)
+"""Between looks for database sessions of processes that stand still."""
 WATCH_AGAIN = timedelta(seconds=30)
 """Between looks for deliveries that are due and of which nobody was told."""
 LISTEN_AGAIN = 2.0
@@ -277,13 +282,17 @@ class Worker:
     retention: RetentionStore
     idempotency: IdempotencyStore
     notify: Notify
+    unblock: Unblock
     database_url: str
     health: str
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop`, then finish what is in flight and give the leases back."""
         async with asyncio.TaskGroup() as tasks:
-            work = (self._listen(), self._forget(), self.notify.run(), *(each.run() for each in self.watches))
+            work = (
+                *(self._listen(), self._forget(), self.notify.run(), self.unblock.run()),
+                *(each.run() for each in self.watches),
+            )
             background = [tasks.create_task(each) for each in work]
             leases = [tasks.create_task(each.run()) for each in (self.connections, self.endpoints)]
             try:
@@ -365,7 +374,7 @@ async def worker(settings: Settings, standing_on: Parts, local: Path | None = No
             opened(standing_on.database_url, connections=settings.database.connections)
         )
         # Of their own: whoever waits behind thousands of endpoints' work would lose what it holds meanwhile.
-        leasing = await stack.enter_async_context(opened(standing_on.database_url, connections=2))
+        leasing = await stack.enter_async_context(opened(standing_on.database_url, connections=3))
         capabilities = await probe(access)
 
         async def make_topics() -> None:
@@ -464,6 +473,7 @@ def _wired(settings: Settings, wires: Wires, standing_on: Parts, health: str) ->
         retention=RetentionStore(wires.database, settings.database.keep),
         idempotency=IdempotencyStore(wires.database),
         notify=Notify(NoticeStore(wires.database, settings.database.keep), wires.publisher, topics.operations),
+        unblock=Unblock(Standstills(wires.leasing, timedelta(seconds=STANDSTILL)), LOOK_FOR_STANDSTILLS),
         database_url=standing_on.database_url,
         health=health,
     )

@@ -255,8 +255,8 @@ class Leasing(Protocol):
         """Say that `owner` lives; how many subjects are its fair share, rounded up."""
         ...
 
-    async def claim(self, owner: str, most: int) -> list[Claimed]:
-        """Up to `most` free subjects, now held by `owner`."""
+    async def claim(self, owner: str, most: int, without: Collection[str] = ()) -> list[Claimed]:
+        """Up to `most` free subjects, now held by `owner`; none of `without`."""
         ...
 
     async def renew(self, held: Sequence[Claimed]) -> Renewed:

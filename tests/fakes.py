@@ -560,9 +560,10 @@ class Leases:
         seen = sum(at > now - self.ttl for at in self.workers.values())
         return -(-sum(row["active"] for row in self.rows.values()) // seen)
 
-    async def claim(self, owner, most):
+    async def claim(self, owner, most, without=()):
         now = await self._now()
-        free = [name for name, row in self.rows.items() if row["active"] and (not row["owner"] or row["until"] < now)]
+        there = [(name, row) for name, row in self.rows.items() if row["active"] and name not in without]
+        free = [name for name, row in there if not row["owner"] or row["until"] < now]
         for name in free[:most]:
             row = self.rows[name]
             row |= {"owner": owner, "epoch": row["epoch"] + 1, "until": now + self.ttl}

@@ -4,8 +4,9 @@ import asyncio
 import gc
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 INTERRUPTED = 130
+STUCK = 1
+LAST_SECONDS = 20.0
+"""For the tasks that are left when the work has ended."""
 GARBAGE = 10_000
 """Objects that are made before some of them are looked at as garbage; Python's own 700 are few for hundreds at once."""
 
@@ -47,11 +51,31 @@ def _settings(data: Path | None) -> Settings:
 
 def run(work: Coroutine[Any, Any, Answer]) -> Answer:
     """Run to the end. SIGINT and SIGTERM cancel it, which raises KeyboardInterrupt here."""
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        try:
-            return runner.run(_interruptible(work))
-        except asyncio.CancelledError:
-            raise KeyboardInterrupt from None
+    runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    try:
+        return runner.run(_interruptible(work))
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+    finally:
+        with _at_most(LAST_SECONDS):
+            runner.close()
+
+
+@contextmanager
+def _at_most(seconds: float) -> Iterator[None]:
+    """End the process when the block takes longer: a loop waits for its last tasks, and one may never end."""
+
+    def end() -> None:
+        note("something does not end although it was told to: this process ends without it")
+        os._exit(STUCK)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 async def _interruptible(work: Coroutine[Any, Any, Answer]) -> Answer:

@@ -10,6 +10,7 @@ RelayError
 │   ├── UnexpectedReply       the answer is not what its protocol promises (HTML, half a body)
 │   └── RecordRejected        one record cannot be read; its neighbours can
 ├── LeaseLost                 another worker owns this now: stop, change nothing
+├── Stuck                     something does not end that was told to: end the process
 └── UserError                 a person gave something wrong; the message says what, where and what to do
 ├── NotFound
 ├── AlreadyThere
@@ -82,6 +83,10 @@ class RecordRejected(Permanent):
 
 class LeaseLost(RelayError):
     """Another worker owns this row now: stop, change nothing."""
+
+
+class Stuck(RelayError):
+    """Something does not end although it was told to long ago: only the end of the process ends it."""
 
 
 class UserError(RelayError):

@@ -4,51 +4,26 @@
                               -> (lost) cancelled at once
 
 All workers are alike: start more, and they share. A worker that cannot renew in time stops its runners by its own
-clock, so a subject never has two.
+clock, so a subject never has two. Nothing here is waited for without end: what does not end although it was cancelled
+is left out, told, and in the end the reason why the worker ends with an error.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import structlog
 
 from relay import metrics
 from relay.domain.errors import LeaseLost, RelayError, Transient, causes
 from relay.ports import Claimed, Leasing
+from relay.stages.held import Held, Runner, Steps
 
 log = structlog.get_logger()
 
 RENEWALS = 3
 """Renewals in a lease's length: two may fail before it runs out."""
-
-
-class Runner(Protocol):
-    """The work on one subject."""
-
-    async def run(self) -> None:
-        """Work until there is nothing left to do here, or `stop` was called."""
-        ...
-
-    def stop(self) -> None:
-        """End soon: finish what is in flight, take nothing new."""
-        ...
-
-    def ring(self) -> None:
-        """There may be something to do."""
-        ...
-
-
-@dataclass
-class _Held:
-    claimed: Claimed
-    runner: Runner
-    task: asyncio.Task[None]
-    cancel_at: float | None = None
-    """Asked to stop, and when patience ends."""
-    cancelled: bool = False
 
 
 @dataclass
@@ -62,11 +37,15 @@ class KeepLeases:
     ttl: float
     tick: float
     drain: float
-    held: dict[str, _Held] = field(default_factory=dict, init=False)
+    held: dict[str, Held] = field(default_factory=dict, init=False)
     _wake: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _stopping: bool = field(default=False, init=False)
     _changed: set[str] = field(default_factory=set, init=False)
     _renewed: float = field(default=float("-inf"), init=False)
+    _steps: Steps = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._steps = Steps(f"leases of {self.kind}")
 
     def ring(self, subjects: Iterable[str]) -> None:
         """There may be something to do for these: wake their runners."""
@@ -88,6 +67,9 @@ class KeepLeases:
         """Hold a fair share until stopped; then let the runners end within `drain` and give everything back.
 
         A store that is away ends nothing here: what cannot be given back is free again when its time is up.
+
+        Raises:
+            Stuck: something does not end that was cancelled long ago.
         """
         try:
             while not self._stopping:
@@ -109,21 +91,22 @@ class KeepLeases:
         """
         await self._settle()
         share = await self.store.share(self.owner)
-        self._let_go([each for each in self.held.values() if each.cancel_at is None][share:])
-        # One that was cancelled may come back as free before it has ended: a subject never has two runners.
-        if len(self.held) < share and not any(each.cancelled for each in self.held.values()):
-            for claimed in await self.store.claim(self.owner, share - len(self.held)):
+        working = [each for each in self.held.values() if each.cancelled_at is None]
+        self._let_go([each for each in working if each.cancel_at is None][share:])
+        if len(working) < share:
+            # What is held may be free by the store's clock, when it was lost or this machine slept: a subject never has
+            # two runners.
+            for claimed in await self.store.claim(self.owner, share - len(working), self.held.keys()):
                 self._begin(claimed)
         metrics.LEASES.labels(self.kind).set(len(self.held))
         return len(self.held)
 
-    async def _attempt(self, step: Callable[[], Awaitable[object]]) -> bool:
+    async def _attempt(self, step: Callable[[], Coroutine[object, object, object]]) -> bool:
         """Whether the store did its part; before the leases could be others', their runners are cancelled."""
         self._expire()
         left = self._time_left()
         try:
-            async with asyncio.timeout(left if self.held and left > 0 else self.ttl):
-                await step()
+            await self._steps.take(step, left if self.held and left > 0 else self.ttl)
         except (Transient, TimeoutError) as error:
             log.warning("leases.unreachable", kind=self.kind, problem=str(error) or "the store does not answer in time")
             self._expire()
@@ -135,6 +118,7 @@ class KeepLeases:
             self._cancel(self.held.values())
 
     async def _rest(self) -> None:
+        self._press()
         left = self._time_left()
         with suppress(TimeoutError):
             async with asyncio.timeout(min(self.tick, left) if self.held and left > 0 else self.tick):
@@ -149,7 +133,7 @@ class KeepLeases:
         runner = self.start(claimed)
         task = asyncio.create_task(runner.run(), name=f"{self.kind} {claimed.lease.subject}")
         task.add_done_callback(lambda _: self._wake.set())
-        self.held[claimed.lease.subject] = _Held(claimed, runner, task)
+        self.held[claimed.lease.subject] = Held(claimed, runner, task)
         log.info("lease.taken", kind=self.kind, subject=claimed.lease.subject, epoch=claimed.lease.epoch)
 
     async def _settle(self) -> None:
@@ -174,11 +158,13 @@ class KeepLeases:
         if due:
             self._renewed = now
         self._let_go([live[subject] for subject in renewed.changed])
-        for subject in live.keys() - renewed.held - renewed.changed:
-            log.warning("lease.lost", kind=self.kind, subject=subject)
-            self._cancel([live[subject]])
+        lost = [live[subject] for subject in live.keys() - renewed.held - renewed.changed]
+        for held in lost:
+            if held.cancelled_at is None:
+                log.warning("lease.lost", kind=self.kind, subject=held.claimed.lease.subject)
+        self._cancel(lost)
 
-    def _let_go(self, some: Iterable[_Held]) -> None:
+    def _let_go(self, some: Iterable[Held]) -> None:
         """Ask them to end; they are held until they have."""
         until = asyncio.get_running_loop().time() + self.drain
         for held in some:
@@ -186,13 +172,18 @@ class KeepLeases:
                 held.cancel_at = until
                 held.runner.stop()
 
-    def _cancel(self, some: Iterable[_Held]) -> None:
+    def _cancel(self, some: Iterable[Held]) -> None:
         for held in some:
-            if not held.cancelled:
-                held.cancelled = True
-                held.task.cancel()
+            held.cancel()
 
-    async def _bury(self, held: _Held) -> None:
+    def _press(self) -> None:
+        """Hurry what was cancelled and goes on. Raises Stuck."""
+        patience = max(self.ttl, self.drain)
+        self._steps.press(patience)
+        for held in self.held.values():
+            held.press(self.kind, patience)
+
+    async def _bury(self, held: Held) -> None:
         """Let go of a runner that ended."""
         subject = held.claimed.lease.subject
         del self.held[subject]
@@ -208,10 +199,11 @@ class KeepLeases:
         """End what is left, without the store."""
         left = list(self.held.values())
         self.held.clear()
-        for held in left:
-            held.task.cancel()
-        if left:
-            await asyncio.wait([held.task for held in left], timeout=self.drain)
+        tasks = [held.task for held in left] + ([self._steps.task] if self._steps.task else [])
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=self.drain)
         for held in left:
             if held.task.done() and not held.task.cancelled() and (error := held.task.exception()):
                 _tell(self.kind, held.claimed.lease.subject, error)

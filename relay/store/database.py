@@ -10,7 +10,8 @@ import asyncpg
 import orjson
 
 from relay.domain.errors import LeaseLost, Unavailable
-from relay.store.trouble import checked, mapped
+from relay.store.trouble import cancelled_is_cancelled, checked, mapped
+from relay.store.vigilance import watch_over
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -30,7 +31,11 @@ CLASHES = (
 """What running again cures: a ring of waits, a person who removed a row between our look and our write, or an attempt
 on its way to the default partition whose day got a partition of its own meanwhile."""
 
+PROGRAM = "relay"
+"""How our sessions are called in PostgreSQL."""
 CONNECT_SECONDS = 10
+RELEASE_SECONDS = 5
+"""How long a rollback may take, and a connection to be fit for its next user, before it is thrown away."""
 STANDSTILL = 10.0
 """Seconds after which PostgreSQL ends a transaction that waits for us. None of ours does, unless this process was
 stopped, its machine suspended or cut off; and then the worker that took over needs the rows that it holds."""
@@ -47,9 +52,13 @@ class Database:
     @asynccontextmanager
     async def session(self) -> AsyncIterator["PoolConnectionProxy[asyncpg.Record]"]:
         """One connection, statements committed one by one. Raises Unavailable when PostgreSQL is not there."""
-        with mapped():
-            async with self._pool.acquire() as connection:
+        with mapped(), cancelled_is_cancelled():
+            connection = await self._pool.acquire()
+            try:
                 yield connection
+            finally:
+                # A statement that was cancelled must have ended first, and a lost server never says so.
+                await self._pool.release(connection, timeout=RELEASE_SECONDS)
 
     async def ping(self) -> None:
         """Return when PostgreSQL answers, or raise Unavailable."""
@@ -72,8 +81,22 @@ class Database:
                 attempt += 1
 
     async def _once(self, work: "Callable[[PoolConnectionProxy[asyncpg.Record]], Awaitable[Answer]]") -> Answer:
-        async with self.session() as connection, connection.transaction():
+        async with self.session() as connection, _transaction(connection):
             return await work(connection)
+
+
+@asynccontextmanager
+async def _transaction(connection: "PoolConnectionProxy[asyncpg.Record]") -> AsyncIterator[None]:
+    """One that does not wait for its rollback as long as for a statement: whoever is cancelled is to end."""
+    whole = connection.transaction()
+    await whole.start()
+    try:
+        yield
+    except BaseException:
+        async with asyncio.timeout(RELEASE_SECONDS):
+            await whole.rollback()
+        raise
+    await whole.commit()
 
 
 async def guard(connection: "PoolConnectionProxy[asyncpg.Record]", table: str, lease: "Lease") -> None:
@@ -110,7 +133,10 @@ async def opened(url: str, *, connections: int = 10, standstill: float = STANDST
             connection_class=_Connection,
             command_timeout=60,
             timeout=CONNECT_SECONDS,
-            server_settings={"idle_in_transaction_session_timeout": f"{standstill * 1000:.0f}ms"},
+            server_settings={
+                "application_name": PROGRAM,
+                "idle_in_transaction_session_timeout": f"{standstill * 1000:.0f}ms",
+            },
         )
     try:
         yield Database(pool)
@@ -171,6 +197,7 @@ async def _version(url: str) -> str | None:
 async def _listener(url: str) -> AsyncIterator[asyncpg.Connection]:
     with mapped():
         connection = await asyncpg.connect(checked(url), timeout=CONNECT_SECONDS)
+        watch_over(connection)
         try:
             yield connection
         finally:
@@ -204,6 +231,7 @@ class _Connection(asyncpg.Connection):
 
 
 async def _prepare(connection: asyncpg.Connection) -> None:
+    watch_over(connection)
     await connection.set_type_codec(
         "json", schema="pg_catalog", encoder=lambda v: orjson.dumps(v).decode(), decoder=orjson.loads
     )

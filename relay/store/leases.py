@@ -5,7 +5,7 @@
 Times are the database's, so workers' clocks need not agree.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,7 @@ SHARE = """
 CLAIM = """
     WITH free AS (
         SELECT id FROM {table}
-        WHERE {worked_on} AND (lease_until IS NULL OR lease_until < now())
+        WHERE {worked_on} AND (lease_until IS NULL OR lease_until < now()) AND id <> ALL($4::text[])
         ORDER BY lease_until NULLS FIRST LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED
     )
     UPDATE {table} AS subject
@@ -68,11 +68,11 @@ class LeaseStore:
         assert row is not None
         return -(-int(row["subjects"]) // max(1, int(row["workers"])))
 
-    async def claim(self, owner: str, most: int) -> list[Claimed]:
-        """Up to `most` free subjects, now held by `owner`, longest free first."""
+    async def claim(self, owner: str, most: int, without: Collection[str] = ()) -> list[Claimed]:
+        """Up to `most` free subjects, now held by `owner`, longest free first; none of `without`."""
 
         async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> "list[asyncpg.Record]":
-            return await connection.fetch(self._claim, owner, self._ttl, max(0, most))
+            return await connection.fetch(self._claim, owner, self._ttl, max(0, most), list(without))
 
         rows = await self._database.transact(work)
         build = connection_of if self._table == "connections" else endpoint_of

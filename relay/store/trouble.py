@@ -1,5 +1,6 @@
 """The one place where asyncpg's errors become ours, and where a URL or a text is made fit for PostgreSQL."""
 
+import asyncio
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -47,6 +48,21 @@ class mapped:  # noqa: N801 - reads as a word: `with mapped()`
                 ) from error
             case _:
                 return
+
+
+class cancelled_is_cancelled:  # noqa: N801 - reads as a word: `with cancelled_is_cancelled()`
+    """Whoever is cancelled hears of that, and not of the rollback or the release that failed because of it.
+
+    It would take that for a database that went away, try again, and never end.
+    """
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        lost = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+        if isinstance(error, lost) and (task := asyncio.current_task()) and task.cancelling():
+            raise asyncio.CancelledError from error
 
 
 def checked(url: str) -> str:

@@ -2,18 +2,25 @@
 
 import asyncio
 import runpy
+import socket
 import subprocess
 import sys
 import traceback
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
+import asyncpg
 import pytest
 
 from relay.domain.errors import Unavailable, UserError
 from relay.store import database as database_module
+from relay.store import vigilance
 from relay.store.database import guard, listen, migrate, opened
 from relay.store.leases import LeaseStore
+from relay.store.standstill import Standstills
+from tests.fixtures.line import eventually
 from tests.fixtures.postgres import at
 from tests.fixtures.store import TTL
 
@@ -235,3 +242,145 @@ async def test_a_process_that_stands_still_in_a_transaction_gives_up_what_it_hol
         with pytest.raises(Unavailable):
             await task
         await stopped.ping()
+
+
+async def let_go(url, standing_still, claimed):
+    """A session that stands still with the lease's row locked is ended, and others go on."""
+    standing, waited = asyncio.Event(), asyncio.Event()
+
+    async def hold(connection):
+        await guard(connection, "connections", claimed.lease)
+        await standing_still(connection, standing, waited)
+
+    async with opened(url) as stopped, opened(url) as alive:
+        task = asyncio.create_task(stopped.transact(hold))
+        await standing.wait()
+        standstills = Standstills(alive, timedelta(seconds=0.2))
+        assert await standstills.end() == 0, "not at once"
+        async with asyncio.timeout(10):
+            while not await standstills.end():  # noqa: ASYNC110 - the database rings no bell
+                await asyncio.sleep(0.02)
+            assert [each.lease.subject for each in await LeaseStore(alive, "connections", TTL).claim("other", 1)] == [
+                claimed.lease.subject
+            ]
+        waited.set()
+        with pytest.raises(Unavailable):
+            await task
+        await stopped.ping()
+
+
+async def test_a_process_that_stands_still_between_preparing_and_binding_gives_up_what_it_holds(database_url, world):
+    claimed = await world.connection()
+    await world.expire("connections", claimed.lease.subject)
+
+    async def prepare(connection, standing, waited):
+        await connection.prepare("SELECT 1")
+        standing.set()
+        await waited.wait()
+        await connection.fetchval("SELECT 1")
+
+    await let_go(database_url, prepare, claimed)
+
+
+async def test_a_process_that_stands_still_while_it_copies_gives_up_what_it_holds(database_url, world):
+    claimed = await world.connection()
+    await world.expire("connections", claimed.lease.subject)
+
+    async def copy(connection, standing, waited):
+        async def rows():
+            standing.set()
+            await waited.wait()
+            yield b""
+
+        await connection.copy_to_table("workers", source=rows())
+
+    await let_go(database_url, copy, claimed)
+
+
+async def test_sessions_that_work_or_are_no_relay_are_left_alone(database_url, database):
+    other = await asyncpg.connect(database_url)
+    await other.execute("BEGIN")
+    standstills = Standstills(database, timedelta())
+    async with database.session() as connection:
+        slow = asyncio.create_task(connection.execute("SELECT pg_sleep(0.3)"))
+        while not slow.done():
+            assert await standstills.end() == 0
+            await asyncio.sleep(0.02)
+    assert await other.fetchval("SELECT 1") == 1
+    await other.close()
+
+
+@asynccontextmanager
+async def vanishing(url):
+    """A way to the database, and an event: while it is not set nothing comes through, and nobody is told."""
+    there = asyncio.Event()
+    there.set()
+    parts = urlsplit(url)
+    folder = parse_qs(parts.query).get("host")
+
+    async def pass_on(reader, writer):
+        with suppress(OSError):
+            while read := await reader.read(65536):
+                await there.wait()
+                writer.write(read)
+        writer.close()
+
+    async def accept(reader, writer):
+        await there.wait()
+        if folder:
+            theirs, ours = await asyncio.open_unix_connection(f"{folder[0]}/.s.PGSQL.{parts.port or 5432}")
+        else:
+            theirs, ours = await asyncio.open_connection(parts.hostname, parts.port)
+        await asyncio.gather(pass_on(reader, ours), pass_on(theirs, writer))
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    async with server:
+        login = parts.netloc.rpartition("@")[0]
+        port = server.sockets[0].getsockname()[1]
+        yield f"postgresql://{login}@127.0.0.1:{port}{parts.path}?sslmode=disable", there
+        there.set()
+
+
+async def in_a_session(database):
+    async with database.session() as connection:
+        await connection.execute("SELECT 1")
+        await asyncio.Event().wait()
+
+
+async def in_a_transaction(database):
+    async def work(connection):
+        await connection.execute("SELECT 1")
+        await asyncio.Event().wait()
+
+    await database.transact(work)
+
+
+async def in_a_statement(database):
+    async with database.session() as connection:
+        await connection.execute("SELECT pg_sleep(60)")
+
+
+@pytest.mark.parametrize("hold", [in_a_session, in_a_transaction, in_a_statement])
+async def test_who_is_cancelled_ends_soon_although_the_server_vanished_and_the_pool_goes_on(
+    database_url, monkeypatch, hold
+):
+    monkeypatch.setattr(database_module, "RELEASE_SECONDS", 0.3)
+    async with vanishing(database_url) as (url, there), opened(url, connections=1) as database:
+        task = asyncio.create_task(hold(database))
+        await eventually(lambda: database._pool.get_idle_size() == 0)
+        await asyncio.sleep(0.2)
+        there.clear()
+        task.cancel()
+        async with asyncio.timeout(10):
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            there.set()
+            await database.ping()
+
+
+async def test_the_kernel_watches_over_connections_by_tcp(database_url):
+    async with vanishing(database_url) as (url, _), opened(url) as database, database.session() as connection:
+        watched = connection._con._transport.get_extra_info("socket")
+        assert watched.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert watched.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == vigilance.UNANSWERED * 1000
+        assert watched.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == vigilance.IDLE

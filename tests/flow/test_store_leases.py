@@ -55,6 +55,16 @@ async def test_a_free_subject_is_claimed_as_the_value_that_was_stored(many, tabl
     assert claimed[made.id].version == 1
 
 
+@pytest.mark.parametrize("table", TABLES)
+async def test_what_is_left_out_is_claimed_by_others(many, table):
+    leases = store(many, table)
+    out = {each.lease.subject for each in await leases.claim("a", 2)}
+    for each in out:
+        await many.expire(table, each)
+    assert ids(await leases.claim("b", 6, out)) & out == set()
+    assert ids(await leases.claim("c", 6)) == out
+
+
 @pytest.mark.parametrize("most", [0, -3])
 async def test_a_worker_with_more_than_its_share_claims_nothing(many, most):
     assert await many.connections.claim("a", most) == []

@@ -105,10 +105,14 @@ HOT = [
     (orders.SNAPSHOTS, ("con_1", ["p1", "p2"]), "snapshots_pkey"),
     (
         leases.CLAIM.format(table="connections", worked_on=leases.WORKED_ON["connections"]),
-        ("w", TTL, 5),
+        ("w", TTL, 5, ["con_1"]),
         "connections_lease",
     ),
-    (leases.CLAIM.format(table="endpoints", worked_on=leases.WORKED_ON["endpoints"]), ("w", TTL, 5), "endpoints_lease"),
+    (
+        leases.CLAIM.format(table="endpoints", worked_on=leases.WORKED_ON["endpoints"]),
+        ("w", TTL, 5, ["end_1"]),
+        "endpoints_lease",
+    ),
     (leases.RENEW.format(table="connections"), ("w1", ["con_1", "con_2"], TTL), "connections_"),
     (leases.RENEW.format(table="endpoints"), ("w1", ["end_1", "end_2"], TTL), "endpoints_"),
 ]

@@ -284,6 +284,32 @@ def test_the_second_signal_ends_at_once():
     assert b"Traceback" not in err
 
 
+DEAF = """
+import asyncio
+from relay.cli import running
+async def deaf():
+    while True:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            pass
+async def main():
+    global task
+    task = asyncio.create_task(deaf())
+    await asyncio.sleep(0)
+    raise ValueError("the reason")
+running.LAST_SECONDS = 0.2
+running.run(main())
+"""
+
+
+def test_a_task_that_never_ends_does_not_keep_the_process():
+    with started(DEAF) as process:
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert b"does not end although it was told to" in err
+
+
 INTERRUPTED = """
 import asyncio, sys
 from relay.cli import program

@@ -1,7 +1,7 @@
 """The lease stage on virtual time: a fair share each, never two runners of one subject, nothing left behind."""
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import pytest
@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from relay.domain.errors import KeyTrouble, LeaseLost
+from relay.domain.errors import KeyTrouble, LeaseLost, Stuck
+from relay.stages.held import TIMES
 from relay.stages.lease import KeepLeases
-from tests.fakes import Leases, run, until
+from tests.fakes import Leases, run, running, until
 
 TTL, TICK, DRAIN = 15.0, 1.0, 20.0
 
@@ -82,6 +83,29 @@ class Shop:
         finally:
             task.cancel()
             await asyncio.wait([task])
+
+
+@dataclass
+class Deaf(Work):
+    """A runner that goes on though it is cancelled, until it was often enough."""
+
+    enough: float = float("inf")
+    cancelled: int = 0
+
+    async def run(self):
+        while self.cancelled < self.enough:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                self.cancelled += 1
+
+
+def with_a_deaf_one(here, keeper, **values):
+    """The runner of "a" does not hear that it is cancelled."""
+    deaf, start = Deaf("a", here.going, **values), keeper.start
+    starting = {"a": deaf}
+    keeper.start = lambda claimed: starting.pop(claimed.lease.subject, None) or start(claimed)
+    return deaf
 
 
 def shop(*names, **values):
@@ -350,6 +374,140 @@ def test_a_runner_that_fails_while_it_is_cancelled_is_told():
             task.cancel()
             await asyncio.wait([task])
         assert "runner.died" in [line["event"] for line in logs]
+
+    run(work())
+
+
+def test_a_runner_that_does_not_end_is_told_and_cancelled_again_while_the_others_go_on():
+    async def work():
+        here = shop("a", "b")
+        async with here.worker() as keeper:
+            deaf = with_a_deaf_one(here, keeper, enough=3)
+            await until(lambda: set(keeper.held) == {"a", "b"})
+            here.store.rows["a"] |= {"owner": None, "epoch": 9}
+            keeper.look()
+            await until(lambda: deaf.cancelled == 1, 1)
+            at = now()
+            here.store.add("c")
+            await until(lambda: "c" in here.going, 2 * TICK)
+            assert here.store.rows["a"]["epoch"] == 9, "its subject is left to others as long as it goes on"
+            with capture_logs() as logs:
+                await until(lambda: deaf.cancelled == 3)
+            assert 2 * DRAIN <= now() - at < 2 * DRAIN + 2 * TICK
+            told = [line for line in logs if line["event"] not in {"lease.released", "lease.taken"}]
+            assert [(line["event"], line["log_level"], line["subject"]) for line in told] == [
+                ("runner.stuck", "error", "a")
+            ] * 2
+            await until(lambda: len(here.going) == 3, 2 * TICK)
+            assert here.store.rows["a"]["epoch"] == 10
+
+    run(work())
+
+
+@pytest.mark.parametrize("stopping", [False, True])
+def test_a_runner_that_never_ends_ends_the_worker_with_an_error(stopping):
+    async def work():
+        here = shop("a", "b")
+        keeper = here.keeper()
+        deaf = with_a_deaf_one(here, keeper)
+        task = asyncio.create_task(keeper.run())
+        await until(lambda: set(keeper.held) == {"a", "b"})
+        if stopping:
+            keeper.stop()
+        else:
+            here.store.rows["a"] |= {"owner": "thief", "epoch": 9, "until": now() + 1000}
+        with pytest.raises(Stuck, match="work on a does not end"):
+            await asyncio.wait_for(task, (TIMES + 3) * DRAIN)
+        assert here.going == {}
+        deaf.enough = 0
+        [left] = [each for each in asyncio.all_tasks() if "connections" in each.get_name()]
+        left.cancel()
+        await asyncio.wait([left])
+
+    run(work())
+
+
+def test_a_machine_that_slept_does_not_take_what_it_is_at_work_on():
+    async def work():
+        here = shop("a")
+        async with here.worker():
+            await until(lambda: here.going)
+            await asyncio.sleep(2 * TICK)
+            here.store.add("b", owner="thief", until=now() + 1000)
+            here.store.rows["a"]["until"] = now() - 1
+            await asyncio.sleep(TTL)
+            assert (len(here.made), here.store.rows["a"]["epoch"]) == (1, 1)
+
+    run(work())
+
+
+@dataclass
+class SlowToLetGo(Leases):
+    """A store whose statements end long after they were cancelled, as with a server that vanished."""
+
+    seconds: float = 0.0
+
+    async def _now(self):
+        try:
+            return await super()._now()
+        except asyncio.CancelledError:
+            at = now()
+            while now() < at + self.seconds:
+                with suppress(asyncio.CancelledError):
+                    await asyncio.sleep(TICK)
+            raise
+
+
+def test_runners_end_in_time_however_long_a_cancelled_statement_takes():
+    async def work():
+        here = shop("a", "b", store=SlowToLetGo(ttl=TTL, seconds=60.0))
+        async with here.worker() as keeper:
+            await until(lambda: len(here.going) == 2)
+            until_when = min(row["until"] for row in here.store.rows.values())
+            here.store.hanging = True
+            await until(lambda: not here.going, 2 * TTL)
+            assert now() <= until_when + 0.1
+            here.store.hanging = False
+            await until(lambda: len(here.going) == 2, 60 + 2 * TTL)
+            assert set(keeper.held) == {"a", "b"}
+
+    run(work())
+
+
+def test_a_statement_that_never_ends_ends_the_worker_with_an_error():
+    async def work():
+        here = shop("a", store=SlowToLetGo(ttl=TTL, seconds=10 * TIMES * DRAIN))
+        task = asyncio.create_task(here.keeper().run())
+        await until(lambda: here.going)
+        here.store.hanging = True
+        with pytest.raises(Stuck, match="leases of connections: the store"):
+            await asyncio.wait_for(task, (TIMES + 3) * DRAIN)
+        assert here.going == {}
+        [left] = asyncio.all_tasks() - {asyncio.current_task()}
+        here.store.seconds = 0
+        left.cancel()
+        await asyncio.wait([left])
+
+    run(work())
+
+
+def test_a_store_that_breaks_off_by_itself_is_one_that_is_away():
+    async def work():
+        here = shop("a")
+        keeper = here.keeper()
+        share = here.store.share
+
+        async def broken_off(_owner):
+            raise asyncio.CancelledError
+
+        here.store.share = broken_off
+        with capture_logs() as logs:
+            async with running(keeper.run()):
+                await until(lambda: logs)
+                here.store.share = share
+                await until(lambda: here.going, 2 * TICK)
+                keeper.stop()
+        assert logs[0]["event"] == "leases.unreachable"
 
     run(work())
 
