@@ -191,6 +191,13 @@ def test_a_pod_asks_for_what_it_needs_and_has_a_limit(workload):
 
 
 @pytest.mark.parametrize("deployment", of_kind("Deployment"))
+def test_a_deployment_has_the_master_key_because_it_seals_and_opens(deployment):
+    sources = only_container(deployment)["envFrom"]
+    assert sources[0] == {"configMapRef": {"name": "relay"}}
+    assert sources[1] == {"secretRef": {"name": "relay"}}
+
+
+@pytest.mark.parametrize("deployment", of_kind("Deployment"))
 def test_a_deployment_survives_the_loss_of_a_pod(deployment):
     assert deployment["spec"]["replicas"] >= 2
     labels = deployment["spec"]["template"]["metadata"]["labels"].items()
