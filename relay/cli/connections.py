@@ -7,6 +7,7 @@ import typer
 
 from relay.cli import connection_life, schedules, syncs
 from relay.cli import mapping as mappings
+from relay.cli.completion import connector_names
 from relay.cli.connection_life import tell_look
 from relay.cli.mapping import Mapped
 from relay.cli.options import AsJson, Customer, Data, Name
@@ -34,7 +35,13 @@ Check = Annotated[bool, typer.Option(help="Read a page of orders before storing 
 @app.command("add")
 def add(  # noqa: PLR0913 - one per option
     kind: Annotated[
-        str, typer.Argument(help="Which ERP: see `relay connectors`.", metavar="CONNECTOR", show_default=False)
+        str,
+        typer.Argument(
+            help="Which ERP: see `relay connectors`.",
+            metavar="CONNECTOR",
+            show_default=False,
+            autocompletion=connector_names,
+        ),
     ],
     *,
     customer: Customer,

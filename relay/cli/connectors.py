@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import orjson
 import typer
 
+from relay.cli.completion import connector_names
 from relay.cli.options import AsJson
 from relay.cli.shown import document, line, table
 
@@ -36,7 +37,12 @@ def list_(*, as_json: AsJson = False) -> None:
 
 @app.command("show")
 def show(
-    name: Annotated[str, typer.Argument(help="Name of a connector: see `relay connectors`.", metavar="CONNECTOR")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="Name of a connector: see `relay connectors`.", metavar="CONNECTOR", autocompletion=connector_names
+        ),
+    ],
     *,
     as_json: AsJson = False,
 ) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from relay.cli.completion import endpoint_names
 from relay.cli.options import AsJson, Data, past
 from relay.cli.running import with_relay
 from relay.cli.shown import details, document, line, table
@@ -22,7 +23,7 @@ Id = Annotated[str, typer.Argument(help="Id of a delivery: see `relay deliveries
 @app.command("list")
 def listed(  # noqa: PLR0913 - one per option
     *,
-    endpoint: Annotated[str | None, typer.Option(help="Of this endpoint only.")] = None,
+    endpoint: Annotated[str | None, typer.Option(help="Of this endpoint only.", autocompletion=endpoint_names)] = None,
     state: Annotated[str | None, typer.Option(help="waiting, delivered, dead or superseded.")] = None,
     order: Annotated[str | None, typer.Option(help="Of the purchase order with this remote id only.")] = None,
     event_types: Annotated[

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from relay.cli.completion import connection_names
 from relay.cli.options import AsJson, Data
 from relay.cli.running import with_relay
 from relay.cli.shown import document, line, worded
@@ -23,7 +24,10 @@ def explain(
     ],
     *,
     connection: Annotated[
-        str | None, typer.Option(help="The connection that it comes from, when several have such an order.")
+        str | None,
+        typer.Option(
+            help="The connection that it comes from, when several have such an order.", autocompletion=connection_names
+        ),
     ] = None,
     most: Annotated[int, typer.Option("--events", min=1, max=10, help="Events told of, newest first.")] = 3,
     data: Data = None,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from pydantic import TypeAdapter, ValidationError
 
+from relay.cli.completion import names
 from relay.domain.spans import Span
 
 
@@ -60,4 +61,7 @@ Data = Annotated[
 Customer = Annotated[
     str, typer.Option("--customer", help="Whose it is; made when it is new.", metavar="CUSTOMER", show_default=False)
 ]
-Name = Annotated[str, typer.Argument(help="Name, CUSTOMER/NAME, or id.", metavar="NAME", show_default=False)]
+Name = Annotated[
+    str,
+    typer.Argument(help="Name, CUSTOMER/NAME, or id.", metavar="NAME", show_default=False, autocompletion=names),
+]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from relay.cli.completion import connection_names
 from relay.cli.options import AsJson, Data, past
 from relay.cli.running import with_relay
 from relay.cli.shown import brief, details, document, line, table
@@ -17,7 +18,13 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Purchase orders as they were last told, and their histories.", no_args_is_help=True)
 
 Connection = Annotated[
-    str, typer.Argument(help="Connection: name, CUSTOMER/NAME, or id.", metavar="CONNECTION", show_default=False)
+    str,
+    typer.Argument(
+        help="Connection: name, CUSTOMER/NAME, or id.",
+        metavar="CONNECTION",
+        show_default=False,
+        autocompletion=connection_names,
+    ),
 ]
 Order = Annotated[
     str, typer.Argument(help="The order's number, remote id, or id in relay.", metavar="ORDER", show_default=False)

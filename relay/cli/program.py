@@ -79,7 +79,6 @@ app = typer.Typer(
     cls=_Arranged,
     help="Watches purchase orders inside ERPs and tells everybody who must know: Kafka topics and signed webhooks.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -5,7 +5,6 @@ RELAY_DATABASE__URL   this installation's: the API runs in the command itself, o
 neither               `relay up` of this machine, by its socket; when it does not run, its database, as above
 """
 
-import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import httpx
 
-from relay.cli.processes import SOCKET
+from relay.cli.here import socket_here
 from relay.client import Client
 from relay.client.calls import TIMEOUT
 from relay.domain.errors import UserError
@@ -33,7 +32,7 @@ async def reached(settings: Settings) -> AsyncIterator[Client]:
     async with AsyncExitStack() as stack:
         if settings.api.url:
             http = _elsewhere(settings.api)
-        elif settings.database.url is None and (path := _served(settings.data.expanduser().absolute() / SOCKET)):
+        elif path := socket_here(settings):
             http = httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=str(path)), base_url=HERE, timeout=TIMEOUT)
         else:
             from relay.app import control_here
@@ -63,12 +62,3 @@ def _read(file: Path | None) -> str:
         return file.expanduser().read_text().strip()
     except OSError as error:
         raise UserError(f"RELAY_API__KEY_FILE {file} cannot be read: {error.strerror}") from None
-
-
-def _served(path: Path) -> Path | None:
-    """The socket, when somebody answers there: a relay that was killed leaves its own behind."""
-    with socket.socket(socket.AF_UNIX) as there:
-        try:
-            return path if there.connect_ex(str(path)) == 0 else None
-        except OSError:
-            return None  # a path that is too long was never served

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from relay.cli.completion import connection_names
 from relay.cli.options import AsJson, Data, Name, past
 from relay.cli.running import with_relay
 from relay.cli.shown import details, document, line, table, worded
@@ -34,7 +35,9 @@ def start(  # noqa: PLR0913 - one per option
     event_types: Annotated[
         list[str] | None, typer.Option("--type", help="Of this event type, such as approved; again for more.")
     ] = None,
-    connection: Annotated[str | None, typer.Option(help="From this connection.")] = None,
+    connection: Annotated[
+        str | None, typer.Option(help="From this connection.", autocompletion=connection_names)
+    ] = None,
     statuses: Annotated[
         list[Past] | None,
         typer.Option("--status", help="What became of them there before; again for more (default: any)."),

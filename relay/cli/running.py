@@ -31,20 +31,21 @@ GARBAGE = 10_000
 
 def settings_for_service(data: Path | None) -> Settings:
     """The settings of a command that goes on until it is stopped; its logs are as detailed as they say."""
-    settings = _settings(data)
+    settings = settings_at(data)
     log.configure(settings.log.level, json_lines=settings.log.json_lines)
     return settings
 
 
 def settings_for_command(data: Path | None) -> Settings:
     """The settings of a command that ends by itself; it logs trouble only, unless a level is set."""
-    settings = _settings(data)
+    settings = settings_at(data)
     level = settings.log.level if "level" in settings.log.model_fields_set else "warning"
     log.configure(level, json_lines=settings.log.json_lines)
     return settings
 
 
-def _settings(data: Path | None) -> Settings:
+def settings_at(data: Path | None) -> Settings:
+    """The settings, with another data directory if one is given."""
     settings = load()
     return settings if data is None else settings.model_copy(update={"data": data})
 

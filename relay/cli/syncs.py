@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from relay.cli.completion import connection_names
 from relay.cli.options import AsJson, Data, Name, span
 from relay.cli.running import with_relay
 from relay.cli.shown import details, document, line, table
@@ -102,7 +103,12 @@ def resync(  # noqa: PLR0913 - one per option
 
 def syncs(
     name: Annotated[
-        str | None, typer.Argument(help="Of this connection only: name, CUSTOMER/NAME, or id.", metavar="[NAME]")
+        str | None,
+        typer.Argument(
+            help="Of this connection only: name, CUSTOMER/NAME, or id.",
+            metavar="[NAME]",
+            autocompletion=connection_names,
+        ),
     ] = None,
     *,
     data: Data = None,

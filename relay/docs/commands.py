@@ -23,6 +23,16 @@ and an error is one JSON document on standard error:
 
 Secrets are asked for, or read from a file, standard input or the environment. No command takes one as an argument.
 
+## Completion in the shell
+
+`relay --install-completion` sets it up for the shell in which it is given (bash, zsh, fish or PowerShell): a script in
+the home directory, and a line in the shell's own profile that loads it. Shells that are opened from then on have it.
+`relay --show-completion` prints the script, for those who put it elsewhere.
+
+Tab completes commands, options, the names of connectors, and those of connections and endpoints while a relay answers:
+`relay up` on this machine, or the one that `RELAY_API__URL` names. None is started for it, and nothing is said when
+none answers within two seconds.
+
 ## Exit codes
 
 """

@@ -1,5 +1,7 @@
 """Which relay a command speaks to: another machine's with a key, or this machine's by its socket."""
 
+import subprocess
+import sys
 import tempfile
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -58,6 +60,26 @@ def test_another_machines_relay_is_worked_with_by_its_address_and_a_key(far):
     missing = relay("endpoints", "show", "nothing", "--json")
     assert (missing.code, missing.error["code"]) == (4, "not_found")
     assert relay("endpoints", "remove", "hook", "--yes").code == 0
+
+
+@pytest.mark.parametrize(
+    ("noun", "begun", "offered"),
+    [
+        ("endpoints", "acm", "acme/hook"),
+        ("endpoints", "ho", "hook"),
+        ("endpoints", "x", ""),
+        ("connections", "acm", ""),
+    ],
+)
+def test_tab_offers_the_names_that_the_relay_knows(far, noun, begun, offered):
+    relay, environment, _ = far
+    assert relay(*ENDPOINT, "--json").code == 0
+    for name, value in (("COMP_WORDS", f"relay {noun} show {begun}"), ("COMP_CWORD", "3")):
+        environment.setenv(name, value)
+    environment.setenv("_RELAY_COMPLETE", "complete_bash")
+    program = [sys.executable, "-c", "from relay.cli import main; main()"]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout.strip(), done.stderr) == (offered, "")
 
 
 def test_a_key_that_may_not_is_told_what_it_lacks(far):

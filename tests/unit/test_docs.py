@@ -290,7 +290,9 @@ def commands(command, path="relay"):
 
 
 def test_every_command_that_a_document_names_exists():
-    known = {tuple(each.split()) for each in commands(typer.main.get_command(app))} | {("relay", "connectors")}
+    root = typer.main.get_command(app)
+    known = {tuple(each.split()) for each in commands(root)} | {("relay", "connectors")}
+    known |= {("relay", option) for each in root.params for option in each.opts}
     for path in [ROOT / "README.md", *DOCS.rglob("*.md")]:
         text = path.read_text()
         fenced = "".join(re.findall(r"^```[a-z]*\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
