@@ -9,6 +9,7 @@ import pytest
 from relay.connectors import CONNECTORS
 from relay.control import Control
 from relay.domain.connections import Connection, ConnectionId, CustomerId
+from relay.ports import Mappings
 from relay.runners import connector_of
 from relay.store.named import Sighting
 from relay.vault import Place, Purpose
@@ -61,7 +62,7 @@ async def test_a_runners_connector_holds_the_login_and_no_repr_shows_it():
     subject = connection(vault)
     async with polite_client(CONNECTORS["protheus"].pace) as client:
         secret = await vault.open_patiently(PLACE, subject.sealed, lambda: False)
-        connector = connector_of(CONNECTORS["protheus"], subject, secret, client)
+        connector = connector_of(CONNECTORS["protheus"], subject, secret, client, Mappings())
         del secret
         things = reachable(connector)
         assert holding(things), "whoever looks so finds it where it is"
@@ -73,7 +74,7 @@ async def test_a_runners_connector_holds_the_login_and_no_repr_shows_it():
 async def test_what_people_do_leaves_no_opened_secret_behind():
     vault = vault_of("k1")
     control = Control(Kept(connection(vault)), lambda: vault, CONNECTORS)
-    assert (await control.capabilities("erp")).connector == "protheus"
+    assert (await control.mapping("erp")).connector == "protheus"
     await vault.open(PLACE, control.registry.subject.sealed)
     gc.collect()
     assert not holding(reachable(control, vault))
