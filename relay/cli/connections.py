@@ -21,10 +21,6 @@ if TYPE_CHECKING:
     from relay.control import ConnectionAdded, ConnectionView
 
 app = typer.Typer(help="ERPs that are watched.", no_args_is_help=True)
-syncs.add_to(app)
-connection_life.add_to(app)
-app.command("change")(schedules.change)
-app.add_typer(mappings.app, name="mapping")
 
 CredentialsFile = Annotated[
     Path | None, typer.Option(help="JSON or name=value lines; - is standard input. Without it they are asked for.")
@@ -190,6 +186,13 @@ def remove(
         document(removed)
     else:
         line(f"removed {removed.customer}/{removed.name} ({removed.id})")
+
+
+# After its own commands: help lists them in this order.
+app.command("change")(schedules.change)
+connection_life.add_to(app)
+syncs.add_to(app)
+app.add_typer(mappings.app, name="mapping")
 
 
 def _tell_added(added: "ConnectionAdded", what: str) -> None:

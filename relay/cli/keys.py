@@ -4,18 +4,23 @@ import base64
 import os
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from relay.cli.options import AsJson, Data
 from relay.cli.progress import progress
-from relay.cli.running import with_control
+from relay.cli.running import settings_at, with_control, with_relay
 from relay.cli.shown import document, line, table
 from relay.domain.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from relay.client import Client
     from relay.control import Control, KeyProblem, KeysChecked, KeysRotated, KeysShown
+
+Answer = TypeVar("Answer")
 
 NOT_WELL = 1
 """Exit code when something does not open."""
@@ -60,7 +65,7 @@ def new(
 @app.command("show")
 def show(*, data: Data = None, as_json: AsJson = False) -> None:
     """Show the master keys, how many data keys each has wrapped, and which are missing."""
-    shown = with_control(data, lambda control: control.keys.show())
+    shown = _asked(data, lambda relay: relay.keys(), lambda control: control.keys.show())
     if as_json:
         document(shown)
     else:
@@ -75,7 +80,7 @@ def check(*, data: Data = None, as_json: AsJson = False) -> None:
         with progress("data keys opened") as told:
             return await control.keys.check(told)
 
-    checked = with_control(data, work)
+    checked = _asked(data, lambda relay: relay.check_keys(), work)
     if as_json:
         document(checked)
     else:
@@ -110,13 +115,20 @@ def rotate(
         with progress("data keys looked at") as told:
             return await control.keys.rewrap(told)
 
-    rotated = with_control(data, work)
+    rotated = _asked(data, lambda relay: relay.rotate_keys(data_keys=data_keys, customer=customer), work)
     if as_json:
         document(rotated)
     else:
         _tell_rotated(rotated, data_keys=data_keys)
     if not rotated.ok:
         raise typer.Exit(NOT_WELL)
+
+
+def _asked(
+    data: Path | None, there: "Callable[[Client], Awaitable[Answer]]", here: "Callable[[Control], Awaitable[Answer]]"
+) -> Answer:
+    """Of the relay that RELAY_API__URL names and its keys; or here, with a bar that tells how far it is."""
+    return with_relay(data, there) if settings_at(data).api.url else with_control(data, here)
 
 
 def _tell_shown(shown: "KeysShown") -> None:

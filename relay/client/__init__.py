@@ -13,6 +13,7 @@ from relay.client.connections import ConnectionCalls
 from relay.client.customers import CustomerCalls
 from relay.client.deliveries import DeliveryCalls
 from relay.client.endpoints import EndpointCalls
+from relay.client.keys import KeyCalls
 from relay.client.mappings import MappingCalls
 from relay.client.orders import OrderCalls
 from relay.client.syncs import SyncCalls
@@ -21,6 +22,14 @@ __all__ = ["Client"]
 
 
 class Client(
-    CustomerCalls, ConnectionCalls, MappingCalls, SyncCalls, OrderCalls, EndpointCalls, DeliveryCalls, CallerCalls
+    CustomerCalls,
+    ConnectionCalls,
+    MappingCalls,
+    SyncCalls,
+    OrderCalls,
+    EndpointCalls,
+    DeliveryCalls,
+    KeyCalls,
+    CallerCalls,
 ):
     """Everything that the control API does."""

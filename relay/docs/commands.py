@@ -42,7 +42,7 @@ MEANINGS = {
     Code.FAILED: "failed: a name is taken, the ERP refuses the login, a master key is missing, `verify` refuses, a bug",
     Code.USAGE: "what was given cannot be used: an option, a setting, an address; the message says what to give",
     Code.UNAVAILABLE: "something needed does not answer: the database, the broker, the ERP; try again later",
-    Code.NOT_FOUND: "there is no such connection, endpoint, delivery or customer",
+    Code.NOT_FOUND: "there is no such connection, order, endpoint, delivery, customer or key",
     Code.INTERRUPTED: "interrupted before it was done, or ended at once by a second Ctrl-C",
 }
 

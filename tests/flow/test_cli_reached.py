@@ -82,6 +82,19 @@ def test_tab_offers_the_names_that_the_relay_knows(far, noun, begun, offered):
     assert (done.stdout.strip(), done.stderr) == (offered, "")
 
 
+def test_the_keys_of_another_machines_relay_are_shown_checked_and_rotated_there(far):
+    relay, _, _ = far
+    assert relay(*ENDPOINT, "--json").code == 0
+    shown = relay("keys", "show", "--json")
+    assert (shown.code, shown.json["data_keys"]) == (0, 1), shown.err
+    assert relay("keys", "check").out == "1 data keys and 1 sealed values were opened\n"
+    assert relay("keys", "rotate", "--json").json["problems"] == []
+    assert relay("keys", "rotate", "--data-keys", "--customer", "acme", "--json").json["done"] == 1
+    assert relay("keys", "rotate", "--data-keys", "--customer", "nobody").code == 4
+    noted = [(each["action"], each["subject"]) for each in relay("audit", "--most", "2", "--json").json]
+    assert noted[1] == ("rotate_keys", "data_keys")
+
+
 def test_a_key_that_may_not_is_told_what_it_lacks(far):
     relay, environment, keys = far
     environment.setenv("RELAY_API__KEY", keys["read"])
