@@ -20,7 +20,7 @@ import asyncpg
 from bench import processes
 from bench.erp import NAME
 from bench.sink import HANG, Sink, sink
-from relay.app import kafka_access
+from relay.app.standing import kafka_access
 from relay.domain.connections import Connection, ConnectionId, CustomerId
 from relay.domain.endpoints import Endpoint, EndpointId
 from relay.domain.rotation import LiveSecret, written

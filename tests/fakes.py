@@ -587,12 +587,13 @@ class Leases:
             (same if stays else changed).add(each.lease.subject)
         return Renewed(frozenset(same), frozenset(changed))
 
-    async def release(self, lease):
+    async def release(self, leases):
         await self._now()
-        row = self.rows[lease.subject]
-        if (row["owner"], row["epoch"]) == (lease.owner, lease.epoch):
-            row |= {"owner": None, "until": 0.0}
-            self.released.append(lease.subject)
+        for lease in leases:
+            row = self.rows[lease.subject]
+            if (row["owner"], row["epoch"]) == (lease.owner, lease.epoch):
+                row |= {"owner": None, "until": 0.0}
+                self.released.append(lease.subject)
 
     async def leave(self, owner):
         await self._now()

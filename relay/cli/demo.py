@@ -35,7 +35,7 @@ def demo(
 
     Nothing is installed and nothing stays behind.
     """
-    from relay.app import data_directory
+    from relay.app.standing import data_directory
     from relay.demo import screen
     from relay.demo.show import Plan
 

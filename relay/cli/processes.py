@@ -13,7 +13,8 @@ from relay.domain.errors import UserError
 from relay.settings import Settings
 
 if TYPE_CHECKING:
-    from relay.app import Parts, Worker
+    from relay.app.standing import Parts
+    from relay.app.working import Worker
 
 RUN = "Run"
 """The group of these commands in `relay --help`."""
@@ -72,15 +73,16 @@ def migrate(*, data: Data = None, as_json: AsJson = False) -> None:
 
 
 async def _up(settings: Settings, *, as_json: bool) -> None:
-    from relay import app
+    from relay.app.standing import data_directory, parts
+    from relay.app.working import worker
 
     if not as_json:
         line(f"starting; data in {settings.data.expanduser().absolute()}")
     async with AsyncExitStack() as stack:
         stop = await stack.enter_async_context(stopping())
-        standing_on = await stack.enter_async_context(app.parts(settings))
-        socket = app.data_directory(settings) / SOCKET
-        running = await stack.enter_async_context(app.worker(settings, standing_on, socket))
+        standing_on = await stack.enter_async_context(parts(settings))
+        socket = data_directory(settings) / SOCKET
+        running = await stack.enter_async_context(worker(settings, standing_on, socket))
         _tell_where(settings, standing_on, running, as_json=as_json)
         settled()
         await running.run(stop)
@@ -122,30 +124,32 @@ def _named(settings: Settings) -> tuple[str, str]:
 
 
 async def _worker(settings: Settings, database_url: str, bootstrap: str) -> None:
-    from relay import app
+    from relay.app.standing import Parts
+    from relay.app.working import worker
 
-    async with stopping() as stop, app.worker(settings, app.Parts(database_url, bootstrap)) as running:
+    async with stopping() as stop, worker(settings, Parts(database_url, bootstrap)) as running:
         settled()
         await running.run(stop)
 
 
 async def _api(settings: Settings, database_url: str, bootstrap: str) -> None:
-    from relay import app
+    from relay.app.serving import http
+    from relay.app.standing import kafka_access
     from relay.wire.kafka import probe
 
-    access = app.kafka_access(settings, bootstrap)
+    access = kafka_access(settings, bootstrap)
 
     async def broker_answers() -> None:
         await probe(access, deadline=2)
 
-    async with stopping() as stop, app.http(settings, database_url, {"broker": broker_answers}) as address:
+    async with stopping() as stop, http(settings, database_url, {"broker": broker_answers}) as address:
         line(f"control API, health, metrics, catalogue and events to pull at {address}")
         await stop.wait()
 
 
 async def _migrate(settings: Settings) -> None:
-    from relay import app
+    from relay.app.standing import database_url
     from relay.store.database import migrate as migrated
 
-    async with app.database_url(settings) as url:
+    async with database_url(settings) as url:
         await asyncio.to_thread(migrated, url)

@@ -35,7 +35,7 @@ async def reached(settings: Settings) -> AsyncIterator[Client]:
         elif path := socket_here(settings):
             http = httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=str(path)), base_url=HERE, timeout=TIMEOUT)
         else:
-            from relay.app import control_here
+            from relay.app.serving import control_here
 
             transport = httpx.ASGITransport(await stack.enter_async_context(control_here(settings)))
             http = httpx.AsyncClient(transport=transport, base_url=HERE, timeout=None)  # noqa: S113 - no network

@@ -131,13 +131,14 @@ def with_control(data: Path | None, work: "Callable[[Control], Awaitable[Answer]
     settings = settings_for_command(data)
 
     async def working() -> Answer:
-        from relay import app
+        from relay.app.serving import wired_control
+        from relay.app.standing import database_url
         from relay.store.database import migrate
 
-        async with app.database_url(settings) as url:
+        async with database_url(settings) as url:
             if settings.database.url is None:
                 await asyncio.to_thread(migrate, url)
-            async with app.wired_control(settings, url) as control:
+            async with wired_control(settings, url) as control:
                 return await work(control)
 
     return run(working())

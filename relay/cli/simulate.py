@@ -59,7 +59,7 @@ def simulate(  # noqa: PLR0913 - one per option
 
     The password is written to a file in the data directory, for --credentials-file.
     """
-    from relay.app import data_directory
+    from relay.app.standing import data_directory
 
     home = data_directory(settings_for_command(data)) / "simulated"
     run(_simulate(_started(erp, home, port, orders), home, changes=changes, as_json=as_json))

@@ -19,7 +19,9 @@ from typing import Any
 import orjson
 from aiokafka import AIOKafkaConsumer
 
-from relay.app import Parts, parts, wired_control, worker
+from relay.app.serving import wired_control
+from relay.app.standing import Parts, parts
+from relay.app.working import worker
 from relay.demo.book import Book, Trip
 from relay.demo.receiver import receiver
 from relay.demo.stories import Step, Story, Theatre, protheus, real_tryton

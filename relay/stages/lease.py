@@ -9,9 +9,10 @@ is left out, told, and in the end the reason why the worker ends with an error.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -19,6 +20,9 @@ from relay import metrics
 from relay.domain.errors import LeaseLost, RelayError, Transient, causes
 from relay.ports import Claimed, Leasing
 from relay.stages.held import Held, Runner, Steps
+
+if TYPE_CHECKING:
+    from relay.domain.connections import Lease
 
 log = structlog.get_logger()
 
@@ -141,8 +145,7 @@ class KeepLeases:
         await self._renew()
         now = asyncio.get_running_loop().time()
         self._cancel([each for each in self.held.values() if each.cancel_at is not None and each.cancel_at <= now])
-        for held in [each for each in self.held.values() if each.task.done()]:
-            await self._bury(held)
+        await self._bury([each for each in self.held.values() if each.task.done()])
 
     async def _renew(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -183,17 +186,22 @@ class KeepLeases:
         for held in self.held.values():
             held.press(self.kind, patience)
 
-    async def _bury(self, held: Held) -> None:
-        """Let go of a runner that ended."""
-        subject = held.claimed.lease.subject
-        del self.held[subject]
-        error = None if held.task.cancelled() else held.task.exception()
-        if error is None:
-            await self.store.release(held.claimed.lease)
-            log.info("lease.released", kind=self.kind, subject=subject)
-        else:
-            # Not given back: it is free again when its time is up, so a bug or a lost database never spins.
-            _tell(self.kind, subject, error)
+    async def _bury(self, ended: Sequence[Held]) -> None:
+        """Let go of runners that ended, and give back what ended well."""
+        free: list[Lease] = []
+        for held in ended:
+            lease = held.claimed.lease
+            del self.held[lease.subject]
+            error = None if held.task.cancelled() else held.task.exception()
+            if error is None:
+                free.append(lease)
+            else:
+                # Not given back: it is free again when its time is up, so a bug or a lost database never spins.
+                _tell(self.kind, lease.subject, error)
+        if free:
+            await self.store.release(free)
+        for lease in free:
+            log.info("lease.released", kind=self.kind, subject=lease.subject)
 
     async def _abandon(self) -> None:
         """End what is left, without the store."""

@@ -48,7 +48,9 @@ RENEW = """
     WHERE lease_owner = $1 AND id = ANY($2::text[]) RETURNING id, lease_epoch, version
 """
 RELEASE = """
-    UPDATE {table} SET lease_owner = NULL, lease_until = NULL WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3
+    UPDATE {table} AS subject SET lease_owner = NULL, lease_until = NULL
+    FROM unnest($2::text[], $3::bigint[]) AS given(id, epoch)
+    WHERE subject.id = given.id AND lease_owner = $1 AND lease_epoch = given.epoch
 """
 
 
@@ -91,10 +93,11 @@ class LeaseStore:
         same = {subject for subject, each in ours.items() if found[subject, each.lease.epoch] == each.version}
         return Renewed(held=frozenset(same), changed=frozenset(ours.keys() - same))
 
-    async def release(self, lease: Lease) -> None:
-        """Give a lease back; nothing happens when it is no longer ours."""
+    async def release(self, leases: Sequence[Lease]) -> None:
+        """Give leases of one owner back; nothing happens to those that are no longer ours."""
+        given = [each.subject for each in leases], [each.epoch for each in leases]
         async with self._database.session() as connection:
-            await connection.execute(RELEASE.format(table=self._table), lease.subject, lease.owner, lease.epoch)
+            await connection.execute(RELEASE.format(table=self._table), leases[0].owner, *given)
 
     async def leave(self, owner: str) -> None:
         """Forget a worker that ends, and those that have been silent for ten times the lease's length."""

@@ -136,14 +136,14 @@ async def test_paused_connections_are_claimed_for_what_is_to_be_published_and_di
 async def test_a_released_lease_is_free_at_once(many, table):
     leases = store(many, table)
     (held,) = await leases.claim("a", 1)
-    await leases.release(held.lease)
+    await leases.release([held.lease])
     assert held.lease.subject in ids(await leases.claim("b", 6))
 
 
 async def test_releasing_a_lease_that_was_lost_leaves_the_new_holder_alone(many):
     (old,) = await many.connections.claim("a", 1)
     new = await many.taken_over("connections", old.lease)
-    await many.connections.release(old.lease)
+    await many.connections.release([old.lease])
     assert (await many.connections.renew([new])).held == {old.lease.subject}
 
 

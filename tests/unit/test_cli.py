@@ -29,7 +29,7 @@ HEAVY = ("aiokafka", "alembic", "asyncpg", "fastapi", "faststream", "httpx", "py
 
 @pytest.mark.parametrize(
     ("loaded", "heavy"),
-    [("relay.cli", HEAVY), ("relay.app", ("alembic", "sqlalchemy"))],
+    [("relay.cli", HEAVY), ("relay.app.working", ("alembic", "sqlalchemy"))],
     ids=["help loads no library of the work", "a worker loads none of migrations"],
 )
 def test_what_a_process_does_not_need_is_not_loaded(loaded, heavy):

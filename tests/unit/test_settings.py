@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from relay.app import egress
+from relay.app.standing import egress
 from relay.domain.egress import Policy, networks, proxy
 from relay.domain.errors import UserError
 from relay.settings import Settings, Span, load

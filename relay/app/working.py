@@ -1,37 +1,29 @@
-"""The composition root: settings in, a wired worker out, everything opened in one place and closed in turn.
+"""Working: one worker, wired from what it stands on.
 
-parts(settings)            -> Parts      database and broker: the given ones, or embedded ones
-worker(settings, parts)    -> Worker     leases, runners, consumer, health
+worker(settings, parts) -> Worker     leases, runners, consumer, health
 """
 
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cache, partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import structlog
 from aiokafka.errors import KafkaError
 from faststream.kafka import KafkaBroker
 
-from relay.api.app import Check, application
-from relay.api.callers import as_local
-from relay.api.core import Core
-from relay.api.serving import Tls, served, served_locally
+from relay.app.serving import http
+from relay.app.standing import Parts, egress, kafka_access, masters
 from relay.connectors import CONNECTORS
-from relay.control import Control, KeyCare
-from relay.control.at_hand import Usual
+from relay.control import KeyCare
 from relay.control.keys import MOST_NAMED
-from relay.domain.egress import Policy, networks, ports, proxy
-from relay.domain.errors import Unavailable, UserError
+from relay.domain.errors import Unavailable
 from relay.domain.lanes import Memory
-from relay.embedded import broker, postgres
 from relay.ports import Claimed
 from relay.runners import ConnectionParts, ConnectionRunner, EndpointParts, EndpointRunner
 from relay.settings import Settings
@@ -45,18 +37,16 @@ from relay.stages.reconcile import Doubt
 from relay.stages.unblock import Unblock
 from relay.stages.watch import Watch
 from relay.store.admission import AdmitStore
-from relay.store.database import STANDSTILL, Database, listen, migrate, opened
+from relay.store.database import STANDSTILL, Database, listen, opened
 from relay.store.deliveries import DeliveryStore
 from relay.store.idempotency import IdempotencyStore
 from relay.store.keys import KeyStore
 from relay.store.leases import LeaseStore
-from relay.store.log import LogStore
 from relay.store.mappings import MappingStore
 from relay.store.named import CHANGED
 from relay.store.notices import NoticeStore
 from relay.store.orders import OrderStore
 from relay.store.outbox import OutboxStore
-from relay.store.registry import Registry
 from relay.store.replay import ReplayStore
 from relay.store.retention import RetentionStore
 from relay.store.standstill import Standstills
@@ -64,8 +54,6 @@ from relay.store.syncs import ASKED, SyncStore
 from relay.store.watch import DueEndpoints, FullOutboxes
 from relay.streams import consuming
 from relay.vault.masters import MasterKeys
-from relay.vault.sources import Sources, master_keys
-from relay.vault.transit import TransitAccess
 from relay.vault.vault import Vault
 from relay.wire.kafka import Capabilities, KafkaAccess, Topics, probe
 from relay.wire.kafka_publisher import Publisher
@@ -73,202 +61,18 @@ from relay.wire.kafka_topics import ensure_topics
 from relay.wire.tls import trust_one_bundle
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp
+    from relay.api.app import Check
 
 log = structlog.get_logger()
 
 FORGET_AGAIN, FORGET_MORE = 600.0, 0.2
 """Seconds between looks for events that are old enough to be forgotten; and between bites while there are some."""
-HTTP_CONNECTIONS = 4
-"""Connections to the database that the HTTP side of a process may open."""
 LOOK_FOR_STANDSTILLS = timedelta(seconds=5)
 """Between looks for database sessions of processes that stand still."""
 WATCH_AGAIN = timedelta(seconds=30)
 """Between looks for deliveries that are due and of which nobody was told."""
 LISTEN_AGAIN = 2.0
 """Seconds before the line that wakes a worker is opened again; until then timers do its work."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What a worker stands on."""
-
-    database_url: str
-    bootstrap: str
-
-
-def data_directory(settings: Settings) -> Path:
-    """Where the embedded parts keep their data, made when it is not there."""
-    path = settings.data.expanduser().absolute()
-    try:
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise UserError(f"the data directory {path} cannot be made: {error.strerror}. Set RELAY_DATA") from None
-    return path
-
-
-@asynccontextmanager
-async def database_url(settings: Settings) -> AsyncIterator[str]:
-    """The given database, or the embedded one for as long as the block runs."""
-    if settings.database.url:
-        yield settings.database.url.get_secret_value()
-        return
-    async with postgres(data_directory(settings) / "postgres") as url:
-        yield url
-
-
-@asynccontextmanager
-async def parts(settings: Settings) -> AsyncIterator[Parts]:
-    """Database (migrated) and broker: the given ones, or embedded ones for as long as the block runs."""
-    async with AsyncExitStack() as stack:
-        url = await stack.enter_async_context(database_url(settings))
-        await asyncio.to_thread(migrate, url)
-        bootstrap = settings.kafka.bootstrap
-        if bootstrap is None:
-            running = await stack.enter_async_context(broker(data_directory(settings) / "broker"))
-            bootstrap = running.bootstrap
-        yield Parts(url, bootstrap)
-
-
-def masters(settings: Settings) -> MasterKeys:
-    """The master keys: from the environment, a file, a KMS, or (with the embedded database) a file made here.
-
-    Raises:
-        KeyTrouble: none is given, or what is given is not a key.
-    """
-    given = settings.vault
-    kms = None
-    if given.kms_url:
-        kms = TransitAccess(
-            url=given.kms_url,
-            mount=given.kms_mount,
-            token=given.kms_token.get_secret_value() if given.kms_token else "",
-            token_file=given.kms_token_file,
-            namespace=given.kms_namespace,
-            ca_file=given.kms_ca_file,
-            timeout=given.kms_timeout.total_seconds(),
-        )
-    return master_keys(
-        Sources(
-            text=given.master_key.get_secret_value() if given.master_key else None,
-            file=given.master_key_file,
-            own=data_directory(settings) / "master.key" if settings.database.url is None else None,
-            kms=kms,
-            kms_key=given.kms_key,
-            current=given.current,
-            remember=given.kms_remember,
-        )
-    )
-
-
-@asynccontextmanager
-async def wired_control(settings: Settings, url: str) -> AsyncIterator[Control]:
-    """What people do, on this database; the master keys are looked for when something is sealed or opened.
-
-    Raises:
-        Unavailable: the database does not answer.
-    """
-    async with opened(url, connections=2) as database, control_on(settings, database) as control:
-        yield control
-
-
-@asynccontextmanager
-async def control_on(
-    settings: Settings, database: Database, checks: Mapping[str, Check] = MappingProxyType({})
-) -> AsyncIterator[Control]:
-    """What people do, on this database; `checks` are of the other parts that the installation stands on."""
-    async with AsyncExitStack() as stack:
-
-        @cache
-        def vault() -> Vault:
-            keys = masters(settings)
-            stack.push_async_callback(keys.close)
-            return Vault(keys, KeyStore(database))
-
-        yield Control(
-            Registry(database),
-            vault,
-            CONNECTORS,
-            egress(settings),
-            origin=settings.deliver.origin,
-            usual=usual(settings),
-            probes=checks,
-        )
-
-
-@asynccontextmanager
-async def control_here(settings: Settings) -> "AsyncIterator[ASGIApp]":
-    """The control API for this process alone, as this machine's administrator, on the given or the embedded database.
-
-    Raises:
-        Unavailable: the database does not answer.
-    """
-    async with database_url(settings) as url:
-        if settings.database.url is None:
-            await asyncio.to_thread(migrate, url)
-        checks = {"broker": partial(_broker_answers, settings)}
-        async with (
-            opened(url, connections=HTTP_CONNECTIONS) as database,
-            control_on(settings, database, checks) as here,
-        ):
-            yield as_local(application({}, LogStore(database), Core(here, database)))
-
-
-async def _broker_answers(settings: Settings) -> None:
-    if settings.kafka.bootstrap is None:
-        raise Unavailable("the embedded broker runs with `relay up`, and that does not run here")
-    await probe(kafka_access(settings, settings.kafka.bootstrap), deadline=5)
-
-
-@asynccontextmanager
-async def http(settings: Settings, url: str, checks: dict[str, Check], local: Path | None = None) -> AsyncIterator[str]:
-    """The HTTP side, served until the block ends, with a pool of its own: whoever asks takes nothing from the work.
-
-    Raises:
-        Unavailable: the database does not answer.
-        UserError: address or certificate cannot be used.
-    """
-    given = settings.http
-    tls = Tls(given.certificate, given.key) if given.certificate and given.key else None
-    async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(opened(url, connections=HTTP_CONNECTIONS))
-        control = await stack.enter_async_context(control_on(settings, database, checks))
-        core = Core(control, database, rate=given.calls_per_second)
-        api = application({"database": database.ping, **checks}, LogStore(database), core)
-        if local is not None:
-            await stack.enter_async_context(served_locally(api, local))
-        yield await stack.enter_async_context(served(api, given.host, given.port, tls))
-
-
-def usual(settings: Settings) -> Usual:
-    """What endpoints have. Without a database of one's own this is a laptop, where receivers have no certificates."""
-    deliver = settings.deliver
-    return Usual(deliver.at_once, deliver.deadline, allow_http=deliver.allow_http or settings.database.url is None)
-
-
-def egress(settings: Settings) -> Policy:
-    """Where webhooks may go. Without a database of one's own this is a laptop, and the receivers are on it, too."""
-    given = settings.egress
-    return Policy(
-        allow=networks(given.allow),
-        deny=networks(given.deny),
-        ports=ports(given.ports),
-        allow_private=given.private or settings.database.url is None,
-        proxy=proxy(given.proxy.get_secret_value(), resolves=given.proxy_resolves) if given.proxy else None,
-    )
-
-
-def kafka_access(settings: Settings, bootstrap: str) -> KafkaAccess:
-    """How to reach the brokers."""
-    kafka = settings.kafka
-    return KafkaAccess(
-        bootstrap=bootstrap,
-        security_protocol=kafka.protocol,
-        sasl_mechanism=kafka.mechanism,
-        sasl_username=kafka.username or "",
-        sasl_password=kafka.password.get_secret_value() if kafka.password else "",
-        ca_file=kafka.ca_file,
-    )
 
 
 @dataclass

@@ -1,0 +1,43 @@
+"""The borders between rooms: what a connector is, and what the stages ask of store, Kafka and sender."""
+
+from relay.ports.clock import Clock, Dice
+from relay.ports.connectors import Connector, ConnectorKind, Found, Mappings, Pace, Page, Rejected, Sample
+from relay.ports.deliveries import Bite, Deliveries, Heads, ReplayLook, Replays, Rules, Space, Verifying
+from relay.ports.events import Admissions, FormerMappings, Orders, Outbox, OutboxEntry, OutboxRow, Syncs
+from relay.ports.leases import Claimed, Leasing, Renewed, Watching
+from relay.ports.wires import Asking, Publishing, Sending
+
+__all__ = [
+    "Admissions",
+    "Asking",
+    "Bite",
+    "Claimed",
+    "Clock",
+    "Connector",
+    "ConnectorKind",
+    "Deliveries",
+    "Dice",
+    "FormerMappings",
+    "Found",
+    "Heads",
+    "Leasing",
+    "Mappings",
+    "Orders",
+    "Outbox",
+    "OutboxEntry",
+    "OutboxRow",
+    "Pace",
+    "Page",
+    "Publishing",
+    "Rejected",
+    "Renewed",
+    "ReplayLook",
+    "Replays",
+    "Rules",
+    "Sample",
+    "Sending",
+    "Space",
+    "Syncs",
+    "Verifying",
+    "Watching",
+]
