@@ -116,5 +116,7 @@ def _of_ours(error: RelayError) -> Response:
 
 
 def _told(wrong: Mapping[str, Any]) -> str:
+    if wrong["loc"] == ("body",) and isinstance(wrong.get("input"), bytes):
+        return "the body is taken for JSON only when it is called so: send the header `Content-Type: application/json`"
     place = ".".join(str(step) for step in wrong["loc"][1:]) or str(wrong["loc"][0])
     return f"{place}: {wrong['msg'].removeprefix('Value error, ')}"

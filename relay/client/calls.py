@@ -127,7 +127,8 @@ class Calls:
         try:
             yield
         except httpx.TransportError as error:
-            raise Unavailable(f"relay does not answer at {self._http.base_url.host}: {_reason(error)}") from error
+            there = self._http.base_url.netloc.decode()
+            raise Unavailable(f"relay does not answer at {there}: {_reason(error)}") from error
 
 
 def _reason(error: httpx.TransportError) -> str:
@@ -157,6 +158,11 @@ def _refusal(reply: httpx.Response) -> RelayError:
         if status >= _SERVER_FAILED:
             return Unavailable(f"{host} answered {status}, and not in relay's words: is a proxy in between?")
         return UserError(f"{host} answered {status}, and not in relay's words: check RELAY_API__URL")
+    if code == "unauthorized":
+        return UserError(
+            f"relay at {reply.request.url.host} takes no such key: look at RELAY_API__KEY or RELAY_API__KEY_FILE, "
+            "or have a new one made (`relay operators add`)"
+        )
     if code == "internal_server_error":
         return RelayError(f"{detail} ({told.get('request_id', '')})")
     return _ERRORS.get(code, UserError)(detail)

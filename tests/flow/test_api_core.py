@@ -247,6 +247,11 @@ async def test_a_body_that_cannot_be_read_is_refused_before_anything_is_noted(od
     assert noted in ([], [("bug", 400)])
 
 
+async def test_a_body_that_is_not_called_json_is_refused_with_the_header_it_takes(api):
+    reply = await api.call("POST", "/v1/customers", content=b'{"id": "acme"}')
+    assert (reply.status_code, "Content-Type: application/json" in reply.json()["detail"]) == (400, True)
+
+
 async def test_a_body_without_a_length_is_bounded_too(odd):
     async def endless():
         while True:
