@@ -32,7 +32,7 @@ def up(
     *,
     port: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, help="Port of health and metrics; 0: any (default: RELAY_HTTP__PORT, or 8080)."),
+        typer.Option(min=0, max=65535, help="Port of API and health; 0: any (default: RELAY_HTTP__PORT, or 8080)."),
     ] = None,
     data: Data = None,
     as_json: AsJson = False,

@@ -15,7 +15,6 @@ import urllib.request
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import httpx
 import orjson
 import pytest
 
@@ -588,48 +587,6 @@ def done(*arguments):
         out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     return out
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(240)
-def test_the_readmes_first_connection_works(home):
-    """`relay up`, `relay simulate`, `connections add`, `endpoints add`, `relay listen`: a change arrives, verified."""
-    here = ("--data", home)
-    with (
-        begun("up", *here, "--port", "0") as up,
-        begun("simulate", "protheus", "--orders", "3", "--changes", *here, "--json") as erp,
-    ):
-        try:
-            simulated = orjson.loads("".join(iter(erp.stdout.readline, "}\n")) + "}")
-            assert any(line.startswith("endpoints ") for line in up.stdout), up.stderr.read()
-            pairs = [part for pair in simulated["settings"].items() for part in ("--set", "=".join(pair))]
-            credentials = ("--credentials-file", simulated["credentials_file"])
-            secret = home / "secret"
-            with begun("listen", "--port", "0", "--json", RELAY_LISTEN_SECRET="whsec_" + "A" * 43 + "=") as probe:
-                port = re.search(r":(\d+)/", probe.stderr.readline())[1]
-                ended(probe)
-            url = f"http://127.0.0.1:{port}/"
-            done("endpoints", "add", "--customer", "demo", "--name", "me", "--url", url, "--secret-file", secret, *here)
-            polled = ("--customer", "demo", "--poll-every", "1s")
-            done("connections", "add", "protheus", *polled, *pairs, *credentials, *here)
-            with begun("listen", "--port", port, "--secret-file", secret, "--json") as listening:
-                received = [orjson.loads(listening.stdout.readline()) for _ in range(5)]
-                assert all(each["verified"] for each in received)
-                assert {each["type"] for each in received} >= {"purchase_order.snapshot"}
-                code, out, _ = ended(listening)
-            assert code == 0
-            totals = orjson.loads(out.splitlines()[-1])["totals"]
-            assert (totals["unverified"], totals["duplicates"], totals["out_of_order"]) == (0, 0, 0)
-            assert orjson.loads(done("deliveries", "list", "--state", "delivered", "--json", *here))
-            with httpx.Client(transport=httpx.HTTPTransport(uds=str(home / "relay.sock"))) as local:
-                assert local.get("http://relay/v1/me").json()["kind"] == "local"
-                [connection] = local.get("http://relay/v1/connections").json()["items"]
-                assert connection["state"] == "active"
-        finally:
-            assert ended(erp, signal.SIGTERM)[0] == 0
-            code, _, err = ended(up, signal.SIGTERM)
-        assert code == 0, err
-        assert '"worker.stopped"' in err
 
 
 @pytest.mark.slow
