@@ -17,6 +17,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 SECONDS = 30
 """The most for each of the two runs."""
+LONGEST_WAIT = 70
+"""Seconds for one answer: a request may ask to wait for a minute."""
 UNFIT = "positive_data_acceptance"
 """A cursor, a condition, a connector's settings: no schema can say which text is a good one."""
 COUNTED = """
@@ -39,6 +41,7 @@ async def fuzzed(api, folder, *options):
     command = [
         *(Path(sys.executable).with_name("schemathesis"), "run", f"{api.client.base_url}/openapi.json"),
         *("-H", f"Authorization: Bearer {api.keys['admin']}", "--max-time", str(SECONDS), "--seed", "1"),
+        *("--request-timeout", str(LONGEST_WAIT)),
         *("--exclude-checks", UNFIT, "--no-color", *options),
     ]
     environment = {**os.environ, "COLUMNS": "120"}
