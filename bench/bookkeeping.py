@@ -114,7 +114,7 @@ async def _all_held(at: Ground, workers: Crew, count: int) -> None:
 async def _looked_at(at: Ground, workers: Crew, plan: Plan, held: float) -> Figures:
     spent = await drained(at, workers, await lay(at, Backlog("w", 1, 1)), within=DRAIN_WITHIN)
     claims = [await _claimed(at, number) for number in range(CLAIMS)]
-    await asyncio.sleep(SETTLE)
+    await asyncio.sleep(min(SETTLE, plan.idle_seconds))
     watch, first = Spent(1, workers.whose()), await _value(at, TRANSACTIONS)
     watch.start()
     await asyncio.sleep(plan.idle_seconds)

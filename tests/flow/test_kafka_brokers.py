@@ -263,7 +263,7 @@ async def test_too_few_brokers_for_the_replication_are_named(broker, access, cap
 
 async def test_idempotence_is_chosen_by_capability(broker, capabilities):
     assert capabilities.idempotent_producer is broker.real
-    assert capabilities.session_timeout_ms == (30_000 if broker.real else 6_000)
+    assert capabilities.session_timeout_ms == (10_000 if broker.real else 6_000)
 
 
 async def test_any_client_reads_the_events_in_order_per_purchase_order(broker, topics, publisher):

@@ -28,9 +28,10 @@ async def test_what_is_to_be_tried_again_is_found_when_its_time_has_come(world):
 
 
 async def test_a_connection_is_found_while_its_events_wait_or_do_not_come_back(world):
-    erp = await world.connection()
-    await world.connection("idle")
+    erp, idle = await world.connection(), await world.connection("idle")
     watch = FullOutboxes(world.database, STALE)
+    assert sorted(await watch.with_work("worker-1")) == [erp.lease.subject, idle.lease.subject], "both begin to sync"
+    await world.sql("UPDATE syncs SET state = 'done', ended_at = now()")
     assert await watch.with_work("worker-1") == []
     await world.tell(erp, "1")
     assert await watch.with_work("worker-1") == [erp.lease.subject]
