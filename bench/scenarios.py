@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from bench import bookkeeping, drain, idle, line, steady
+from bench import bookkeeping, drain, line, steady
 from bench.delivering import Setting, delivered
 from bench.measured import Measured, Scenario
 from bench.plan import Plan
@@ -46,7 +46,6 @@ SCENARIOS = (
     _Delivering("deliver-5000", "many").scenario("a backlog for 5,000 endpoints", once=True),
     _Delivering("deliver-5000-2", "many", workers=2).scenario("the same for 5,000, by two workers", once=True),
     Scenario("hanging", "latency at a steady rate, with none and with 5 % of 100 endpoints hanging", steady.hanging),
-    Scenario("idle-5000", "what 5,000 endpoints cost that have nothing to do", idle.idle, once=True),
     Scenario(
         "bookkeeping", "10,000 connections and 10,000 endpoints without changes", bookkeeping.bookkeeping, once=True
     ),
