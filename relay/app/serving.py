@@ -7,11 +7,13 @@ from functools import cache, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from relay.api.app import Check, application
 from relay.api.callers import as_local
 from relay.api.core import Core
 from relay.api.serving import Tls, served, served_locally
+from relay.app.standing import database_url, egress, kafka_access, masters
 from relay.connectors import CONNECTORS
 from relay.control import Control
 from relay.control.at_hand import Usual
@@ -26,8 +28,10 @@ from relay.wire.kafka import probe
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
-from relay.app.standing import database_url, egress, kafka_access, masters
 
+    from relay.domain.egress import Proxy
+
+PROXY_WITHIN, PROXY_PORT = 5.0, 80
 HTTP_CONNECTIONS = 4
 """Connections to the database that the HTTP side of a process may open."""
 
@@ -56,14 +60,16 @@ async def control_on(
             stack.push_async_callback(keys.close)
             return Vault(keys, KeyStore(database))
 
+        policy = egress(settings)
+        proxy: dict[str, Check] = {"proxy": partial(_proxy_answers, policy.proxy)} if policy.proxy else {}
         yield Control(
             Registry(database),
             vault,
             CONNECTORS,
-            egress(settings),
+            policy,
             origin=settings.deliver.origin,
             usual=usual(settings),
-            probes=checks,
+            probes={**checks, **proxy},
         )
 
 
@@ -83,6 +89,17 @@ async def control_here(settings: Settings) -> "AsyncIterator[ASGIApp]":
             control_on(settings, database, checks) as here,
         ):
             yield as_local(application({}, LogStore(database), Core(here, database)))
+
+
+async def _proxy_answers(proxy: "Proxy") -> None:
+    """That somebody listens there; what it lets through is seen with each endpoint."""
+    parts = urlsplit(proxy.url)
+    try:
+        async with asyncio.timeout(PROXY_WITHIN):
+            _, writer = await asyncio.open_connection(parts.hostname, parts.port or PROXY_PORT)
+    except (OSError, TimeoutError) as error:
+        raise Unavailable(f"the forward proxy {proxy} does not answer: {error or 'no answer in time'}") from None
+    writer.close()
 
 
 async def _broker_answers(settings: Settings) -> None:

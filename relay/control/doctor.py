@@ -249,6 +249,7 @@ _RECEIVER = "`relay endpoints test` says what the receiver answers now, and what
 _NOTICES = "`relay connections show` lists them; most are mended in the field mapping"
 _WELL = {"keys": "every master key that is needed is here"}
 _ADVICE = {
+    "proxy": "Start it, or mend RELAY_EGRESS__PROXY: all webhooks go through it, and wait meanwhile",
     "broker": "Start it (`relay up` has one), or check RELAY_KAFKA__BOOTSTRAP and its login; events wait meanwhile",
     "keys": "`relay keys show` tells more; give the missing key behind the current one, or restore it from its backup",
 }

@@ -10,6 +10,8 @@ from relay.domain.errors import Unavailable
 from relay.store.database import opened
 from relay.store.registry import Registry
 
+pytest_plugins = ["tests.fixtures.cli"]
+
 
 async def answers():
     pass
@@ -82,3 +84,29 @@ async def test_an_empty_database_is_told(empty_database_url):
     async with opened(empty_database_url, connections=1) as database:
         examined = await Doctor(Registry(database), {}, Policy(), public, lambda: datetime.now(UTC)).examine()
     assert "relay migrate" in examined.findings[0].says
+
+
+# The command
+
+
+def test_the_command_shows_what_is_not_well_and_ends_with_1(relay, environment, database_url):
+    environment.setenv("RELAY_DATABASE__URL", database_url)
+    environment.setenv("RELAY_KAFKA__BOOTSTRAP", "127.0.0.1:1")
+    told = relay("doctor")
+    assert told.code == 1
+    for trouble in ("none is running", "127.0.0.1:1", "no master key"):
+        assert trouble in told.out
+    assert "PostgreSQL 1" not in told.out
+    assert "--all shows them" in told.out
+    assert "PostgreSQL 1" in relay("doctor", "--all").out
+    found = relay("doctor", "--json")
+    assert (found.code, found.json["verdict"]) == (1, "trouble")
+
+
+def test_a_forward_proxy_that_is_not_there_is_told(relay, environment, database_url):
+    environment.setenv("RELAY_DATABASE__URL", database_url)
+    environment.setenv("RELAY_EGRESS__PROXY", "http://me:canary-7@127.0.0.1:1")
+    found = {each["subject"]: each for each in relay("doctor", "--json").json["findings"]}
+    assert found["proxy"]["verdict"] == "trouble"
+    assert "127.0.0.1:1 does not answer" in found["proxy"]["says"]
+    assert "canary-7" not in str(found)
