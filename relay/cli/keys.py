@@ -108,12 +108,20 @@ def rotate(
     if customer is not None and not data_keys:
         raise UserError("--customer goes with --data-keys: wrapping anew is done for all customers at once")
 
-    async def work(control: "Control") -> "KeysRotated":
+    async def turned(control: "Control") -> "KeysRotated":
         if data_keys:
             with progress("customers with a new data key") as told:
                 return await control.keys.renew(customer, told)
         with progress("data keys looked at") as told:
             return await control.keys.rewrap(told)
+
+    async def work(control: "Control") -> "KeysRotated":
+        from relay.control.noted import noted
+
+        what = "data_keys" if data_keys else "master_keys"
+        return await noted(
+            control.registry.database, "rotate_keys", lambda: turned(control), subject=what, customer=customer
+        )
 
     rotated = _asked(data, lambda relay: relay.rotate_keys(data_keys=data_keys, customer=customer), work)
     if as_json:

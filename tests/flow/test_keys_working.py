@@ -244,6 +244,9 @@ async def test_a_rotation_of_master_keys_that_was_killed_goes_on_where_it_was(wo
     shown = await KeyCare(world.keys, lambda: Vault(masters, world.keys)).show()
     left = {each.id: each.data_keys for each in shown.masters}["test"]
     assert left in {200, 700}, "each bite is whole or not at all"
+    noted = await world.sql("SELECT caller_id, action, subject FROM audit")
+    assert [tuple(row) for row in noted] == [("local", "rotate_keys", "master_keys")]
+    assert await world.one("SELECT count(*) FROM audit_outcomes") == 0, "it broke off"
     code, out, err = await said(installation, "rotate")
     assert (code, out.splitlines()[0]) == (0, f"{left} data keys were wrapped by the current master key"), err
     assert await opened(world, new=NEW)
