@@ -22,7 +22,7 @@ from relay.api.arrivals import Arrivals
 from relay.api.core import ConnectionPath, Core
 from relay.api.lists import After, Limit, Listed, listed
 from relay.api.problems import documented, problem
-from relay.api.pull import LONGEST_WAIT, MOST, wait_seconds
+from relay.api.pull import LogAfter, LogLimit, LogWait, wait_seconds
 from relay.api.reading import Reading
 from relay.api.times import Moment
 from relay.control.orders import LATEST, NEWEST, Orders, OrderView
@@ -117,13 +117,9 @@ def orders_router(core: Core) -> APIRouter:
     )
     async def pull_events(
         connection_id: ConnectionPath,
-        after: Annotated[
-            str | None, Query(description="The cursor up to which everything is known; none: the oldest that is kept.")
-        ] = None,
-        limit: Annotated[int, Query(ge=1, le=MOST, description="Events at most; a page may hold fewer.")] = 100,
-        wait: Annotated[
-            str, Query(description=f"With no events yet, wait for one this long: up to `{LONGEST_WAIT}s`.")
-        ] = "0s",
+        after: LogAfter = None,
+        limit: LogLimit = 100,
+        wait: LogWait = "0s",
     ) -> Response:
         seconds, position = wait_seconds(wait), None if after is None else read_cursor(connection_id, after)
         async with reading.turn():

@@ -37,6 +37,12 @@ MOST = 1000
 LONGEST_WAIT = 30
 """Seconds: shorter than what proxies between us allow."""
 
+LogAfter = Annotated[
+    str | None, Query(description="The cursor up to which everything is known; none: the oldest that is kept.")
+]
+LogLimit = Annotated[int, Query(ge=1, le=MOST, description="Events at most; a page may hold fewer.")]
+LogWait = Annotated[str, Query(description=f"With no events yet, wait for one this long: up to `{LONGEST_WAIT}s`.")]
+
 _WAIT = re.compile(r"([0-9]{1,2})s")
 _NOBODY = bytes(32)
 
@@ -124,13 +130,9 @@ def pull_router(log: LogStore, reading: Reading) -> APIRouter:
         request: Request,
         endpoint_id: EndpointId,
         token: Token,
-        after: Annotated[
-            str | None, Query(description="The cursor up to which everything is known; none: the oldest that is kept.")
-        ] = None,
-        limit: Annotated[int, Query(ge=1, le=MOST, description="Events at most; a page may hold fewer.")] = 100,
-        wait: Annotated[
-            str, Query(description=f"With no events yet, wait for one this long: up to `{LONGEST_WAIT}s`.")
-        ] = "0s",
+        after: LogAfter = None,
+        limit: LogLimit = 100,
+        wait: LogWait = "0s",
     ) -> Response:
         if refusal := await caller.refusal(request, endpoint_id, token.credentials if token else None):
             return refusal
