@@ -68,6 +68,9 @@ class Memory:
     def capabilities(self) -> Capabilities:
         return Capabilities(connector=NAME, fields=())
 
+    def writer(self) -> None:
+        """Nothing is written."""
+
 
 def kind(connector: Memory) -> ConnectorKind:
     """The registry's line for a connector that is there already."""

@@ -451,6 +451,9 @@ class Erp:
     def capabilities(self):
         return Capabilities(connector="fake", fields=(FieldCapability(path="incoterm", readable=False),))
 
+    def writer(self):
+        return None
+
 
 async def _played(step):
     """A value is given, an error raised, an event waited for."""

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from relay.domain.commands import CommandType
 from relay.domain.orders import Status, Value
 
 
@@ -21,6 +22,19 @@ class FieldCapability(Value):
     updatable: bool = False
     updatable_until: Status | None = None
     """The last status in which the system still takes a new value."""
+    allowed: tuple[str, ...] = ()
+    """The only values that it takes, when there are few."""
+    reference: str | None = None
+    """The system's list in which a value must be, such as `vendors`: looked up there before anything is written."""
+
+
+class CommandCapability(Value):
+    """One command that the system has, and in which statuses it takes it; none: in any."""
+
+    type: CommandType
+    statuses: tuple[Status, ...] = ()
+    note: str = ""
+    """What people should know of it, in one sentence."""
 
 
 class SourceField(Value):
@@ -36,6 +50,10 @@ class Capabilities(Value):
 
     connector: str
     fields: tuple[FieldCapability, ...]
+    commands: tuple[CommandCapability, ...] = ()
+    """None: nothing can be written."""
+    custom_fields: bool = False
+    """Whether other source fields than those of `fields` are taken, under their own names in `custom_fields`."""
 
     def unreadable(self) -> tuple[str, ...]:
         """Canonical paths that this system cannot give: an order's `field_presence`."""

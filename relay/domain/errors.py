@@ -48,6 +48,9 @@ class Transient(RelayError):
 class Unavailable(Transient):
     """No answer, a timeout, or 5xx."""
 
+    unsent = False
+    """Whether it is certain that the other side never saw the request: a write may then be sent again."""
+
 
 class Throttled(Transient):
     """The other side asks to slow down."""

@@ -6,6 +6,7 @@ from relay.ports.deliveries import Bite, Deliveries, Heads, ReplayLook, Replays,
 from relay.ports.events import Admissions, FormerMappings, Orders, Outbox, OutboxEntry, OutboxRow, Syncs
 from relay.ports.leases import Claimed, Leasing, Renewed, Watching
 from relay.ports.wires import Asking, Publishing, Sending
+from relay.ports.writing import Commands, Ended, OpenCommand, Prepared, Writer
 
 __all__ = [
     "Admissions",
@@ -13,21 +14,25 @@ __all__ = [
     "Bite",
     "Claimed",
     "Clock",
+    "Commands",
     "Connector",
     "ConnectorKind",
     "Deliveries",
     "Dice",
+    "Ended",
     "FormerMappings",
     "Found",
     "Heads",
     "Leasing",
     "Mappings",
+    "OpenCommand",
     "Orders",
     "Outbox",
     "OutboxEntry",
     "OutboxRow",
     "Pace",
     "Page",
+    "Prepared",
     "Publishing",
     "Rejected",
     "Renewed",
@@ -40,4 +45,5 @@ __all__ = [
     "Syncs",
     "Verifying",
     "Watching",
+    "Writer",
 ]

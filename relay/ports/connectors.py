@@ -11,6 +11,7 @@ from relay.domain.capabilities import Capabilities, SourceField
 from relay.domain.connections import Cursor
 from relay.domain.mapping import MappingOverrides, Overridable, Revisions
 from relay.domain.orders import PurchaseOrder
+from relay.ports.writing import Writer
 
 if TYPE_CHECKING:
     import httpx
@@ -79,7 +80,7 @@ class Connector(Protocol):
     """One ERP dialect: translation only. Retries, limits and storage belong to others.
 
     Every method raises the errors of `relay.domain.errors` (CredentialsRefused, Throttled, Unavailable,
-    UnexpectedReply, Unsupported) and nothing else. Nothing here writes to the ERP.
+    UnexpectedReply, Unsupported) and nothing else. Nothing here writes to the ERP but `writer`.
     """
 
     def changed_since(self, cursor: Cursor | None) -> AsyncIterator[Page]:
@@ -121,6 +122,10 @@ class Connector(Protocol):
 
     def capabilities(self) -> Capabilities:
         """Per field: where it comes from, its type, whether this system gives it or takes it."""
+        ...
+
+    def writer(self) -> Writer | None:
+        """How it is written to, with the same session and pace; None when nothing can be written."""
         ...
 
 

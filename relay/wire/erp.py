@@ -61,7 +61,9 @@ class PoliteTransport(httpx.AsyncBaseTransport):
             await self._sleep(wait)
         if isinstance(answer, httpx.Response):
             return answer
-        raise Unavailable(f"no answer from {_place(request)}: {_reason(answer)}") from answer
+        failed = Unavailable(f"no answer from {_place(request)}: {_reason(answer)}")
+        failed.unsent = isinstance(answer, httpx.ConnectError)
+        raise failed from answer
 
     async def aclose(self) -> None:
         """Close the connections."""

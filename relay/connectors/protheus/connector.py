@@ -51,7 +51,7 @@ from relay.domain.connections import Cursor
 from relay.domain.errors import RecordRejected, Unavailable, UnexpectedReply, Unsupported
 from relay.domain.mapping import MappingOverrides
 from relay.domain.orders import PurchaseOrder
-from relay.ports import Found, Mappings, Page, Rejected, Sample
+from relay.ports import Found, Mappings, Page, Rejected, Sample, Writer
 
 Seen = tuple[frozenset[str], int]
 """The stamps with which an order was read, and how often with just these."""
@@ -187,6 +187,10 @@ class ProtheusConnector:
         unasked = frozenset(self._settings.absent_columns) | self._own.missing
         hidden = self._hidden | self._names.hidden | unasked
         return capabilities("protheus", rules, hidden=hidden, writable=WRITABLE)
+
+    def writer(self) -> Writer | None:
+        """Nothing is written yet."""
+        return None
 
     async def _pass(self, after: Raw | None, since: dt.datetime | None) -> AsyncIterator[Page]:
         async for batch in self._orders(after=after):

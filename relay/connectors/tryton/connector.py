@@ -27,7 +27,7 @@ from relay.domain.connections import Cursor
 from relay.domain.errors import Permanent, RecordRejected, Transient
 from relay.domain.mapping import MappingOverrides
 from relay.domain.orders import PurchaseOrder
-from relay.ports import ConnectorKind, Found, Mappings, Pace, Page, Rejected, Sample
+from relay.ports import ConnectorKind, Found, Mappings, Pace, Page, Rejected, Sample, Writer
 
 NAME: Final = "tryton"
 _AS_IT_IS: Final = Mappings()
@@ -149,6 +149,10 @@ class TrytonConnector:
         """What Tryton gives, field by field; exact for this user once something has been read."""
         hidden = self._schema.hidden | set(self._own.missing(self._schema)) if self._schema else frozenset()
         return capabilities(NAME, (*RULES, *self._own.rules()), hidden=hidden, writable=WRITABLE)
+
+    def writer(self) -> Writer | None:
+        """Nothing is written yet."""
+        return None
 
     async def _changes(self, mark: Mark) -> AsyncIterator[Page]:
         schema = await self._known()
