@@ -1,7 +1,7 @@
 """The HTTP side of a process: health, metrics, the event catalogue, what receivers ask for, and the control API.
 
 /health/live   the process answers            /metrics                        Prometheus
-/health/ready  what it stands on answers      /v1/catalogue                   JSON Schemas of every event
+/health/ready  what it stands on answers      /v1/catalogue                   JSON Schemas of events and commands
                                               /v1/endpoints/{id}/keys         public keys
                                               /v1/endpoints/{id}/events       its log, with a pull token
                                               /v1/...                         the control API: relay.api.control
@@ -23,9 +23,12 @@ from relay.api.pull import pull_router
 from relay.api.reading import Reading
 from relay.api.requests import Requests
 from relay.api.serving import served
+from relay.domain.command_schemas import command_schema, schema_name
+from relay.domain.commands import CommandType
 from relay.domain.errors import RelayError
 from relay.domain.events import EVENT_TYPES, ChangeEvent
 from relay.domain.orders import OrderDocument
+from relay.domain.results import RESULT_TYPES, CommandResult
 from relay.store.log import LogStore
 
 __all__ = ["Check", "application", "served"]
@@ -69,13 +72,17 @@ def application(
     async def metrics() -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
-    @app.get("/v1/catalogue", summary="Every event type, and the JSON Schemas of what is sent")
+    @app.get("/v1/catalogue", summary="Every type of event, command and result, and their JSON Schemas")
     async def catalogue() -> dict[str, Any]:
         return {
             "event_types": EVENT_TYPES,
+            "command_types": tuple(CommandType),
+            "result_types": RESULT_TYPES,
             "schemas": {
                 "change-event.v1": ChangeEvent.model_json_schema(mode="serialization"),
                 "purchase-order.v1": OrderDocument.model_json_schema(mode="serialization"),
+                "command-result.v1": CommandResult.model_json_schema(mode="serialization"),
+                **{schema_name(kind): command_schema(kind) for kind in CommandType},
             },
         }
 

@@ -72,7 +72,8 @@ def fields(
         many = "[]" if any(getattr(each, "__origin__", None) is tuple for each in kinds) else ""
         null = "yes" if type(None) in get_args(field.annotation) else ""
         words = "object" if part else _word(kinds)
-        yield code(f"{prefix}{name}{many}"), words, null, field.description or ""
+        described = (part.__doc__ or "").partition("\n")[0] if part else ""
+        yield code(f"{prefix}{name}{many}"), words, null, field.description or described
         if part:
             yield from fields(part, prefix=f"{prefix}{name}{many}.")
 

@@ -19,7 +19,7 @@ PARTS = ("part", "names", "what for")
 
 def mapping_part(kind: ConnectorKind) -> str:
     """Tables of the order's and the lines' fields, what this system cannot give, and what a connection may override."""
-    fields = asyncio.run(_capabilities(kind)).fields
+    fields = capabilities_of(kind).fields
     known = [each for each in fields if each.readable and each.source]
     lacking = ", ".join(code(each.path) for each in fields if not each.readable)
     tables = (
@@ -48,6 +48,11 @@ def written(each: FieldCapability) -> str:
 def _parts(kind: ConnectorKind) -> Iterable[tuple[str, str, str]]:
     for part, names in kind.overridable.items():
         yield code(part), names.words, MappingOverrides.model_fields[part].description or ""
+
+
+def capabilities_of(kind: ConnectorKind) -> Capabilities:
+    """What a connector gives and takes as it comes, without a connection's own mapping."""
+    return asyncio.run(_capabilities(kind))
 
 
 async def _capabilities(kind: ConnectorKind) -> Capabilities:

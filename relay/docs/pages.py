@@ -7,13 +7,22 @@ from pathlib import Path
 import orjson
 
 from relay.connectors import CONNECTORS
+from relay.docs.command_reference import command_reference_page
 from relay.docs.commands import commands_page
 from relay.docs.configuration import configuration_page
 from relay.docs.events import events_part
 from relay.docs.mapping import mapping_part
 from relay.docs.notices import notices_part
 from relay.docs.openapi import control_part, openapi
-from relay.docs.schemas import asyncapi, change_event_schema, notice_schema, purchase_order_schema, thin_event_schema
+from relay.docs.schemas import (
+    asyncapi,
+    change_event_schema,
+    command_result_schema,
+    command_schemas,
+    notice_schema,
+    purchase_order_schema,
+    thin_event_schema,
+)
 from relay.docs.thin import thin_part
 from relay.domain.errors import UserError
 
@@ -28,7 +37,9 @@ def generated(root: Path) -> dict[Path, str]:
     files = {
         docs / "configuration.md": configuration_page(),
         docs / "cli.md": commands_page(),
+        docs / "command-reference.md": command_reference_page(),
         docs / "schemas" / "change-event.v1.json": _json(change_event_schema()),
+        docs / "schemas" / "command-result.v1.json": _json(command_result_schema()),
         docs / "schemas" / "notice.v1.json": _json(notice_schema()),
         docs / "schemas" / "purchase-order.v1.json": _json(purchase_order_schema()),
         docs / "schemas" / "thin-event.v1.json": _json(thin_event_schema()),
@@ -37,6 +48,7 @@ def generated(root: Path) -> dict[Path, str]:
         api: _placed(api, {"control API": control_part()}),
         events: _placed(events, {"events": events_part(), "thin": thin_part(), "notices": notices_part()}),
     }
+    files |= {docs / "schemas" / f"{name}.json": _json(schema) for name, schema in command_schemas().items()}
     for kind in CONNECTORS.values():
         page = docs / "connectors" / f"{kind.name}.md"
         files[page] = _placed(page, {"field mapping": mapping_part(kind)})

@@ -22,6 +22,7 @@ from relay.domain.orders import Address, Amount, CustomFields, OrderType, Remote
 MOST_LINES: Final = 1000
 MARK: Final = "rl-"
 """How the keys begin that relay makes for itself."""
+OWN_FIELDS: Final = "The system's own fields, by their names there."
 
 CommandId = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[!-~]+$")]
 """The sender's own id: the same one twice is one command."""
@@ -86,13 +87,13 @@ class LineGiven(Value):
     cost_center: Text | None = None
     account: Text | None = None
     project: Text | None = None
-    custom_fields: CustomFields = Field(default={})
+    custom_fields: CustomFields = Field(default={}, description=OWN_FIELDS)
 
 
 class LineChanged(LineGiven):
     """What a line that is there shall be."""
 
-    remote_id: RemoteId
+    remote_id: RemoteId = Field(description="Which line: its key in the ERP, as in events.")
 
 
 class OrderGiven(Value):
@@ -103,7 +104,9 @@ class OrderGiven(Value):
     branch: UnitGiven | None = None
     vendor: VendorGiven | None = None
     buyer: Text | None = None
-    currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")] | None = None
+    currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")] | None = Field(
+        default=None, description="ISO 4217 code."
+    )
     currency_raw: Text | None = Field(default=None, description="The system's own currency, instead of `currency`.")
     exchange_rate: Amount | None = None
     order_date: dt.date | None = None
@@ -117,14 +120,14 @@ class OrderGiven(Value):
     discount_total: Amount | None = None
     freight_total: Amount | None = None
     notes: Text | None = None
-    custom_fields: CustomFields = Field(default={})
+    custom_fields: CustomFields = Field(default={}, description=OWN_FIELDS)
 
 
 class CommandHead(Value):
     """What every command says."""
 
-    command_id: CommandId
-    connection_id: Text
+    command_id: CommandId = Field(description="Your own id: the same one twice is one command.")
+    connection_id: Text = Field(description="Whose ERP: `con_...`.")
     external_reference: Reference | None = Field(
         default=None, description="Your own key of the order; a new order keeps it where its system has a place for it."
     )
@@ -137,7 +140,7 @@ class CommandHead(Value):
 class OfOrder(CommandHead):
     """A command for an order that is there."""
 
-    remote_id: RemoteId
+    remote_id: RemoteId = Field(description="The order's key in its ERP, as in events.")
     expected_version: Text | None = Field(
         default=None, description="The order's `remote_version` that you saw; another one now is a conflict."
     )
@@ -187,21 +190,23 @@ class CancelLines(OfOrder):
     """Lines that are not wanted any more, by their `remote_id`."""
 
     type: Literal[CommandType.CANCEL_LINES]
-    lines: Annotated[tuple[RemoteId, ...], Field(min_length=1, max_length=MOST_LINES)]
+    lines: Annotated[tuple[RemoteId, ...], Field(min_length=1, max_length=MOST_LINES)] = Field(
+        description="The lines' keys in the ERP."
+    )
 
 
 class Cancel(OfOrder):
     """The whole order is not wanted any more."""
 
     type: Literal[CommandType.CANCEL]
-    reason: Text | None = None
+    reason: Text | None = Field(default=None, description="Kept where the system has a place for it.")
 
 
 class Close(OfOrder):
     """Nothing more is expected of the order."""
 
     type: Literal[CommandType.CLOSE]
-    reason: Text | None = None
+    reason: Text | None = Field(default=None, description="Kept where the system has a place for it.")
 
 
 class Approve(OfOrder):
@@ -214,7 +219,7 @@ class Reject(OfOrder):
     """The order is not approved."""
 
     type: Literal[CommandType.REJECT]
-    reason: Text | None = None
+    reason: Text | None = Field(default=None, description="Kept where the system has a place for it.")
 
 
 Command: TypeAlias = Create | Update | AddLines | UpdateLines | CancelLines | Cancel | Close | Approve | Reject

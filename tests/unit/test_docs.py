@@ -28,8 +28,11 @@ from relay.docs import generated, stale
 from relay.docs.configuration import configuration_page
 from relay.docs.notices import sample_notice
 from relay.docs.pages import ROOT
-from relay.domain import flow
+from relay.domain import flow, results
 from relay.domain.changes import ChangeKind
+from relay.domain.command_samples import sample_command, sample_result
+from relay.domain.command_schemas import schema_name
+from relay.domain.commands import CommandType, read_command
 from relay.domain.deliveries import Answer, Outcome
 from relay.domain.endpoints import DEFAULT_AT_ONCE, EndpointOptions, Ordering
 from relay.domain.errors import UserError
@@ -43,6 +46,7 @@ from relay.domain.signing import new_secret, parse_secret, sign
 from relay.domain.spans import span_words
 
 DOCS = ROOT / "docs"
+SCHEMAS = sorted(path.stem for path in (DOCS / "schemas").glob("*.json"))
 PACKAGE = Path(relay.__file__).parent
 
 
@@ -116,7 +120,49 @@ def test_every_notice_is_explained_and_its_example_fits_the_published_schema(kin
     jsonschema.Draft202012Validator(schema).validate(body)
 
 
-@pytest.mark.parametrize("name", ["change-event.v1", "notice.v1", "purchase-order.v1"])
+@pytest.mark.parametrize("kind", CommandType)
+def test_every_command_is_explained_and_its_example_is_taken_and_fits_the_published_schema(kind):
+    section = page("command-reference.md").partition(f"\n## `{kind}`\n")[2].partition("\n## ")[0]
+    (example,) = re.findall(r"```json\n(.*?)```", section, re.DOTALL)
+    assert read_command(orjson.loads(example)) == sample_command(kind)
+    schema = orjson.loads((DOCS / "schemas" / f"{schema_name(kind)}.json").read_bytes())
+    jsonschema.Draft202012Validator(schema).validate(orjson.loads(example))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"quantity": 1.5}, {"quantity": "a lot"}, {"quantity": True}, {"surprise": "1"}, {"required_date": 3}]
+)
+def test_the_published_schema_refuses_what_relay_refuses(wrong):
+    command = orjson.loads(sample_command(CommandType.CREATE).model_dump_json(exclude_unset=True))
+    command["lines"][0] |= wrong
+    schema = orjson.loads((DOCS / "schemas" / "command-create.v1.json").read_bytes())
+    assert not jsonschema.Draft202012Validator(schema).is_valid(command)
+    with pytest.raises(UserError):
+        read_command(command)
+
+
+def test_the_published_schemas_name_no_default_because_null_would_empty_a_field():
+    assert [each.name for each in DOCS.glob("schemas/command-*.json") if '"default": null' in each.read_text()] == [
+        "command-result.v1.json"
+    ]
+
+
+@pytest.mark.parametrize("outcome", results.Outcome)
+def test_every_outcome_of_a_command_is_explained_and_its_example_fits_the_published_schema(outcome):
+    text = page("command-reference.md")
+    assert f"\n| `{outcome}` | " in text
+    assert f"\n### `{results.RESULT_PREFIX}{outcome}`\n" in text
+    schema = orjson.loads((DOCS / "schemas" / "command-result.v1.json").read_bytes())
+    body = orjson.loads(sample_result(outcome).model_dump_json())
+    jsonschema.Draft202012Validator(schema).validate(body)
+
+
+@pytest.mark.parametrize("reason", results.RefusalReason)
+def test_every_reason_of_a_refusal_says_what_to_do(reason):
+    assert re.search(rf"^\| `{reason}` \| .+ \| .+ \|$", page("command-reference.md"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
 def test_a_schema_is_one_of_its_dialect_and_has_a_name(name):
     schema = orjson.loads((DOCS / "schemas" / f"{name}.json").read_bytes())
     jsonschema.Draft202012Validator.check_schema(schema)
