@@ -61,8 +61,7 @@ class ProtheusDesk(ProtheusRows):
         columns: Mapping[str, Value] | None = None,
     ) -> OrderKey:
         """Include an order (MATA120, nOpc 3); `columns` may fill any other header column. Answers what names it."""
-        order = OrderKey(branch or self.branches[0], f"{self._next_number:06d}")
-        self._next_number += 1
+        order = self.take_number(branch or self.branches[0])
         header: dict[str, Value] = {
             "C7_FILIAL": order.branch,
             "C7_NUM": order.number,
@@ -78,8 +77,13 @@ class ProtheusDesk(ProtheusRows):
             **(columns or {}),
         }
         for position, line in enumerate(lines, 1):
-            self.insert("SC7", header | self._line_columns(line, f"{position:04d}"))
+            self.insert_line(header, line, f"{position:04d}")
         return order
+
+    def take_number(self, branch: str) -> OrderKey:
+        """The next number (GETSX8NUM)."""
+        self._next_number += 1
+        return OrderKey(branch, f"{self._next_number - 1:06d}")
 
     def skip_number(self) -> None:
         """An inclusion that failed: GETSX8NUM rolled back, the number is never seen."""
@@ -99,8 +103,12 @@ class ProtheusDesk(ProtheusRows):
         rows = self.rows(order)
         item = f"{max(int(row['C7_ITEM']) for row in rows) + 1:04d}"
         header = {name: rows[0][name] for name in TABLES["SC7"] if name not in _LINE_ONLY}
-        self.insert("SC7", header | self._line_columns(line, item))
+        self.insert_line(header, line, item)
         return item
+
+    def insert_line(self, header: Mapping[str, Value], line: NewLine, item: str) -> None:
+        """A row of these header columns and this line."""
+        self.insert("SC7", {**header, **self._line_columns(line, item)})
 
     def delete_line(self, order: OrderKey, item: str) -> None:
         """Delete a line the ERP's way: the row stays, marked."""
@@ -148,11 +156,11 @@ class ProtheusDesk(ProtheusRows):
 
     def rename_vendor(self, code: str, store: str, name: str) -> None:
         """Change a vendor's name; no order's row moves."""
-        table, stored = physical("SA2", self.company), TABLES["SA2"]["A2_NOME"].stored(name)
-        self._rows.execute(
-            f"UPDATE {table} SET A2_NOME = ? WHERE A2_COD = ? AND A2_LOJA = ?",  # noqa: S608 - own table name
-            (stored, code, store),
-        )
+        self._of_vendor(code, store, "A2_NOME", name)
+
+    def block_vendor(self, code: str, store: str) -> None:
+        """Nothing more is bought there (A2_MSBLQL)."""
+        self._of_vendor(code, store, "A2_MSBLQL", "1")
 
     def add_term(self, code: str, description: str) -> None:
         """Add a payment term."""
@@ -167,6 +175,13 @@ class ProtheusDesk(ProtheusRows):
     ) -> None:
         """Put anything into a column, unpadded and unchecked: what a bad integration leaves behind."""
         self.write(order, {column: value}, item)
+
+    def _of_vendor(self, code: str, store: str, column: str, value: str) -> None:
+        stored = TABLES["SA2"][column].stored(value)
+        self._rows.execute(
+            f"UPDATE {physical('SA2', self.company)} SET {column} = ? WHERE A2_COD = ? AND A2_LOJA = ?",  # noqa: S608 - own names
+            (stored, code, store),
+        )
 
     def _line_columns(self, line: NewLine, item: str) -> dict[str, Value]:
         product = self._rows.execute(

@@ -16,22 +16,21 @@ import json
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from relay.demo.protheus import ProtheusDesk
+from relay.demo.protheus_faults import Endpoint, Fault, Faults, Planned, ttalk
 from relay.demo.protheus_login import TOKEN_PATH, Logins
+from relay.demo.protheus_mata120 import Mata120
 from relay.demo.protheus_query import Limits, QueryFault, generic_query
 from relay.demo.protheus_rows import BRANCHES
 from relay.demo.protheus_seed import seed
+from relay.demo.protheus_wrappers import Refusals, Wrappers
 from relay.demo.rough_http import Reply, Request, serve
 
 QUERY_PATH: Final = "/api/framework/v1/genericQuery"
 Charset = Literal["utf-8", "cp1252-declared", "cp1252-silent"]
-Fault = Literal[
-    "html", "html_200", "503", "503_retry_after", "429", "404", "500_ttalk", "400_ttalk", "500_error_code",
-    "200_status_400", "401", "401_empty", "truncated", "short", "empty", "reset", "timeout",
-]  # fmt: skip
 
 
 def utc_now() -> dt.datetime:
@@ -62,6 +61,8 @@ class Options:
     query_allowed: bool = True
     hidden_columns: frozenset[str] = frozenset()
     largest_page: int | None = None
+    approvals: bool = True
+    refusals: Refusals = "own"
     clock: Callable[[], dt.datetime] = utc_now
 
 
@@ -89,25 +90,32 @@ class SimulatedProtheus(ProtheusDesk):
         """The highest number of calls worked on at the same time."""
         self._working = 0
         self._workers = asyncio.Semaphore(options.workers)
-        self._faults: dict[str, deque[Fault]] = {"query": deque(), "token": deque()}
+        self.faults = Faults(self._json)
+        self._wrappers = Wrappers(Mata120(self, approvals=options.approvals), options.refusals)
         self._limits = Limits(options.hidden_columns, options.largest_page, options.float_noise)
 
     def seed(self, count: int, *, dice: int = 7) -> None:
         """Fill the company: vendors, products, terms and `count` orders in every state; same dice, same rows."""
         seed(self, count, dice=dice)
 
-    def fail_next(self, fault: Fault, count: int = 1, *, on: Literal["query", "token"] = "query") -> None:
-        """Let the next `count` calls of that endpoint fail in this way, after the failures asked for before."""
-        self._faults[on].extend([fault] * count)
+    def fail_next(self, fault: Fault, count: int = 1, *, on: Endpoint = "query", applied: bool = False) -> None:
+        """Let the next `count` calls of that endpoint fail in this way, after the failures asked for before.
+
+        `applied` does what was asked first, and only then fails.
+        """
+        self.faults.plan(on, Planned(fault, applied), count)
 
     def heal(self) -> None:
         """Forget the failures that were asked for."""
-        for faults in self._faults.values():
-            faults.clear()
+        self.faults.clear()
 
     def queries(self) -> list[Request]:
         """The genericQuery calls among the last requests."""
         return [request for request in self.seen if request.path.endswith(QUERY_PATH)]
+
+    def writes(self) -> list[Request]:
+        """The calls of write endpoints among the last requests."""
+        return [request for request in self.seen if Wrappers.serves(self._path(request))]
 
     async def answer(self, request: Request) -> Reply:
         """One request in, one reply out, after waiting for a free worker."""
@@ -116,7 +124,7 @@ class SimulatedProtheus(ProtheusDesk):
             async with asyncio.timeout(self.options.queue_wait):
                 await self._workers.acquire()
         except TimeoutError:
-            return self._failed("503")
+            return self.faults.reply("503")
         self._working += 1
         self.most_at_once = max(self.most_at_once, self._working)
         try:
@@ -127,23 +135,17 @@ class SimulatedProtheus(ProtheusDesk):
             self._workers.release()
 
     def _route(self, request: Request) -> Reply:
-        path = request.path.removeprefix(self.options.base_path)
+        path = self._path(request)
         if path == TOKEN_PATH and request.method == "POST":
-            return self._with_fault("token", request, self._token)
+            return self.faults.answered("token", request, self._token)
         if path == QUERY_PATH and request.method == "GET":
-            return self._with_fault("query", request, self._query)
-        return self._failed("404")
+            return self.faults.answered("query", request, self._query)
+        if Wrappers.serves(path):
+            return self.faults.answered("write", request, self._write)
+        return self.faults.reply("404")
 
-    def _with_fault(self, endpoint: str, request: Request, answer: Callable[[Request], Reply]) -> Reply:
-        if not self._faults[endpoint]:
-            return answer(request)
-        fault = self._faults[endpoint].popleft()
-        if fault == "truncated":
-            whole = answer(request)
-            return replace(whole, body=whole.body[: len(whole.body) // 2])
-        if fault == "short":
-            return replace(answer(request), manner="short")
-        return self._failed(fault)
+    def _path(self, request: Request) -> str:
+        return request.path.removeprefix(self.options.base_path)
 
     def _token(self, request: Request) -> Reply:
         if "content-length" not in request.headers:
@@ -158,13 +160,21 @@ class SimulatedProtheus(ProtheusDesk):
             return self._refusal()
         branch = self._branch(request.headers.get("tenantid"))
         if branch is None:
-            return self._json(400, _ttalk("400", "Empresa ou filial inválida", "tenantId"))
+            return self._json(400, ttalk("400", "Empresa ou filial inválida", "tenantId"))
         if self.before_query:
             self.before_query()
         try:
             return self._json(200, generic_query(self, {**request.headers, **request.query}, branch, self._limits))
         except QueryFault as fault:
             return self._json(500, {"errorCode": 500, "errorMessage": str(fault)})
+
+    def _write(self, request: Request) -> Reply:
+        if not self.login.opens(request.headers.get("authorization", "")):
+            return self._refusal()
+        branch = self._branch(request.headers.get("tenantid"))
+        if branch is None:
+            return self._json(400, ttalk("400", "Empresa ou filial inválida", "tenantId"))
+        return self._json(*self._wrappers.answer(request.method, self._path(request), request.body, branch))
 
     def _branch(self, tenant: str | None) -> str | None:
         """The branch a tenantId selects; none given: the first one; not ours: None."""
@@ -176,13 +186,7 @@ class SimulatedProtheus(ProtheusDesk):
         return branch or self.branches[0]
 
     def _refusal(self) -> Reply:
-        return self._failed("401_empty" if self.options.empty_401 else "401")
-
-    def _failed(self, fault: Fault) -> Reply:
-        if fault in _PLAIN:
-            return _PLAIN[fault]
-        status, content = _TEXTS[fault]
-        return self._json(status, content)
+        return self.faults.reply("401_empty" if self.options.empty_401 else "401")
 
     def _json(self, status: int, content: Any) -> Reply:
         text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
@@ -205,29 +209,3 @@ async def simulated_protheus(options: Options | None = None) -> AsyncIterator[Si
             yield erp
     finally:
         erp.close()
-
-
-def _ttalk(code: str, message: str, detail: str) -> dict[str, Any]:
-    return {"code": code, "message": message, "detailedMessage": detail, "helpUrl": "", "details": []}
-
-
-_HTML: Final = b"<html><head><title>Erro</title></head><body><h1>Internal Server Error</h1></body></html>"
-_PLAIN: Final[dict[str, Reply]] = {
-    "html": Reply(500, _HTML, "text/html"),
-    "html_200": Reply(200, _HTML, "text/html"),
-    "503": Reply(503),
-    "503_retry_after": Reply(503, headers={"Retry-After": "1"}),
-    "429": Reply(429, headers={"Retry-After": "1"}),
-    "401_empty": Reply(401),
-    "empty": Reply(200, content_type="application/json"),
-    "reset": Reply(0, manner="reset"),
-    "timeout": Reply(0, manner="silence"),
-}
-_TEXTS: Final[dict[str, tuple[int, dict[str, Any]]]] = {
-    "401": (401, {"code": 401, "message": "Não autorizado", "detailedMessage": "Usuário ou senha inválidos"}),
-    "404": (404, {"errorCode": 404, "errorMessage": "Recurso não encontrado"}),
-    "500_ttalk": (500, _ttalk("500", "Erro na execução", "THREAD ERROR ([1234], relay, srv)")),
-    "400_ttalk": (400, _ttalk("400", "Fornecedor inválido", "AJUDA:REGNOIS C7_FORNECE := FOR999 < -- Invalido")),
-    "500_error_code": (500, {"errorCode": 500, "errorMessage": "Fornecedor inválido"}),
-    "200_status_400": (200, {"Status": "400", "Mensagem": "Fornecedor invalido"}),
-}

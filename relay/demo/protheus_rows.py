@@ -72,6 +72,25 @@ class ProtheusRows:
         finally:
             self._stamping = self._clock
 
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All that is written inside, or nothing of it."""
+        self._rows.execute("BEGIN")
+        try:
+            yield
+        except BaseException:
+            self._rows.execute("ROLLBACK")
+            raise
+        self._rows.execute("COMMIT")
+
+    def master(self, alias: str, keys: Mapping[str, str]) -> dict[str, Any] | None:
+        """The first living row of a table with these trimmed codes; None when there is none."""
+        where = " AND ".join(f"{name} = ?" for name in keys)
+        values = [tables.TABLES[alias][name].stored(value) for name, value in keys.items()]
+        table = tables.physical(alias, self.company)
+        row = self._rows.execute(f"SELECT * FROM {table} WHERE D_E_L_E_T_ = ' ' AND {where}", values).fetchone()  # noqa: S608 - own names
+        return dict(row) if row else None
+
     def orders(self) -> list[OrderKey]:
         """All orders with at least one row that is not deleted, by key."""
         statement = f"SELECT DISTINCT C7_FILIAL, C7_NUM FROM {self._orders} WHERE D_E_L_E_T_ = ' ' ORDER BY 1, 2"  # noqa: S608 - own table name
