@@ -59,9 +59,10 @@ class Writer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OpenCommand:
-    """A command that is not over, as it is stored. `before` is the order's tree when it was last sent.
+    """A command that is not over, as it is stored. `before` is the order's state when it was last sent.
 
     `sent_at` is set while its outcome is open: from just before it is sent until the ERP has answered or been asked.
+    `problem` is the last one that `save_waiting` was told.
     """
 
     id: str
@@ -72,6 +73,10 @@ class OpenCommand:
     sent_at: datetime | None = None
     before: dict[str, Any] | None = field(default=None, repr=False)
     caller: str = ""
+    accepted_at: datetime | None = None
+    problem: str = ""
+    written: str | None = None
+    """Its order's remote id, once it is certain that it was written; it is over when the order has been read back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +102,14 @@ class Commands(Protocol):
         ...
 
     async def save_waiting(self, lease: Lease, id: str, due_at: datetime, problem: str, *, doubt: bool) -> None:  # noqa: A002
-        """It is due again then. Without `doubt` it is certain that nothing was written."""
+        """It is due again then. Without `doubt` it is certain that nothing was written.
+
+        `problem` begins with the class of its reason, as in `upstream_down: no answer from erp.example`.
+        """
+        ...
+
+    async def save_written(self, lease: Lease, id: str, remote_id: str, due_at: datetime) -> None:  # noqa: A002
+        """It was written, to this order, which could not be read back yet: that is tried again then."""
         ...
 
     async def save_ended(self, lease: Lease, origin: Connection, ended: Ended) -> None:
