@@ -129,7 +129,7 @@ class Worker:
                 if forgotten := await self.retention.forget():
                     log.info("events.forgotten", events=forgotten)
                 more = forgotten + await self.retention.forget_attempts() + await self.idempotency.forget()
-                more += await self.retention.forget_syncs()
+                more += await self.retention.forget_syncs() + await self.retention.forget_commands()
                 await self.retention.forget_replays()
             except Unavailable as error:
                 log.warning("events.kept", problem=str(error))

@@ -42,6 +42,18 @@ class Reason(StrEnum):
     """The broker will never take it, for another reason than its size."""
     REJECTED_RECORD = "rejected_record"
     """The ERP's own record could not be read."""
+    NO_COMMAND_ID = "no_command_id"
+    """A command without an id that its result could be told under."""
+    UNKNOWN_CONNECTION = "unknown_connection"
+    """A command for a connection that is not there."""
+    WRONG_KEY = "wrong_key"
+    """A command whose message key is not that of its order or itself: its order among others would be lost."""
+    UNAUTHORISED = "unauthorised"
+    """A command that is not signed, or not by the key of its connection, or too long ago."""
+    REUSED_ID = "reused_id"
+    """Another command came under this id before, with other content."""
+    EXPIRED = "expired"
+    """A command that was not done in time."""
 
 
 class BadMessage(UserError):

@@ -4,6 +4,7 @@ from relay.ports.clock import Clock, Dice
 from relay.ports.connectors import Connector, ConnectorKind, Found, Mappings, Pace, Page, Rejected, Sample
 from relay.ports.deliveries import Bite, Deliveries, Heads, ReplayLook, Replays, Rules, Space, Verifying
 from relay.ports.events import Admissions, FormerMappings, Orders, Outbox, OutboxEntry, OutboxRow, Syncs
+from relay.ports.intake import Intake, Kept, NewCommand, Overdue, Standing
 from relay.ports.leases import Claimed, Leasing, Renewed, Watching
 from relay.ports.wires import Asking, Publishing, Sending
 from relay.ports.writing import Commands, Ended, OpenCommand, Prepared, Writer
@@ -23,13 +24,17 @@ __all__ = [
     "FormerMappings",
     "Found",
     "Heads",
+    "Intake",
+    "Kept",
     "Leasing",
     "Mappings",
+    "NewCommand",
     "OpenCommand",
     "Orders",
     "Outbox",
     "OutboxEntry",
     "OutboxRow",
+    "Overdue",
     "Pace",
     "Page",
     "Prepared",
@@ -42,6 +47,7 @@ __all__ = [
     "Sample",
     "Sending",
     "Space",
+    "Standing",
     "Syncs",
     "Verifying",
     "Watching",

@@ -14,7 +14,10 @@ from relay.domain.syncs import Moved, OpenSync
 
 @dataclass(frozen=True, slots=True)
 class OutboxEntry:
-    """One event to be published: `stream` is "changes" or "dead-letters", `problem` why it is a dead letter."""
+    """One event to be published: `stream` is "changes", "command-results" or "dead-letters".
+
+    Of a dead letter `problem` says why it is one, and `origin` where its bytes came from, if they were a message.
+    """
 
     event_id: str
     stream: str
@@ -24,6 +27,7 @@ class OutboxEntry:
     occurred_at: datetime
     body: bytes
     problem: str | None = None
+    origin: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,7 @@ class OutboxRow:
     problem: str | None
     latest: bool = True
     """Whether it is its order's last event: only that one tells the state topic."""
+    origin: bytes | None = None
 
 
 class Orders(Protocol):

@@ -94,7 +94,7 @@ class Commands(Protocol):
     """The commands of one connection, for its runner. Every write names a lease and raises LeaseLost without it."""
 
     async def heads(self, connection_id: str, most: int) -> list[OpenCommand]:
-        """The first open command of each lane, in the order they came; those in doubt first."""
+        """The first open command of each lane: those in doubt that are due, then the others by when they are due."""
         ...
 
     async def save_sending(self, lease: Lease, id: str, now: datetime, before: dict[str, Any] | None) -> None:  # noqa: A002

@@ -24,7 +24,7 @@ log = structlog.get_logger()
 
 TOLD = """
     SELECT position, event_id, customer_id, connection_id, remote_id, sequence, type
-    FROM outbox WHERE event_id = ANY($1::text[]) AND stream = 'changes'
+    FROM outbox WHERE event_id = ANY($1::text[]) AND stream <> 'dead-letters'
 """
 TOUCH_ADMITTED = """
     INSERT INTO admitted (connection_id, remote_id, sequence)

@@ -37,10 +37,12 @@ SAVE_SNAPSHOTS = """
 """
 SAVE_OUTBOX = """
     INSERT INTO outbox (event_id, stream, customer_id, connection_id, remote_id, sequence, type, occurred_at, body,
-                        problem)
-    SELECT event_id, stream, $1, $2, remote_id, sequence, type, occurred_at, body, problem
-    FROM unnest($3::text[], $4::text[], $5::text[], $6::int[], $7::text[], $8::timestamptz[], $9::bytea[], $10::text[])
-         WITH ORDINALITY AS row(event_id, stream, remote_id, sequence, type, occurred_at, body, problem, ordinal)
+                        problem, origin)
+    SELECT event_id, stream, $1, $2, remote_id, sequence, type, occurred_at, body, problem, origin
+    FROM unnest($3::text[], $4::text[], $5::text[], $6::int[], $7::text[], $8::timestamptz[], $9::bytea[], $10::text[],
+                $11::bytea[])
+         WITH ORDINALITY AS row(event_id, stream, remote_id, sequence, type, occurred_at, body, problem, origin,
+                                ordinal)
     ORDER BY ordinal ON CONFLICT (event_id) DO NOTHING
 """
 SAVE_CURSOR = "UPDATE connections SET cursor = $2 WHERE id = $1"
@@ -206,4 +208,5 @@ def outbox_columns(entries: Sequence[OutboxEntry]) -> tuple[list[object], ...]:
         [each.occurred_at for each in entries],
         [each.body for each in entries],
         [_text(each.problem) for each in entries],
+        [each.origin for each in entries],
     )

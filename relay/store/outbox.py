@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 TO_PUBLISH = """
     SELECT * FROM (
         SELECT o.position, o.event_id, o.stream, o.customer_id, o.connection_id, o.remote_id, o.sequence, o.type,
-               o.occurred_at, o.body, o.problem,
+               o.occurred_at, o.body, o.problem, o.origin,
                sum(octet_length(o.body)) OVER (ORDER BY o.position) - octet_length(o.body) AS before,
                NOT EXISTS (SELECT 1 FROM outbox AS later WHERE later.connection_id = o.connection_id
                            AND later.remote_id = o.remote_id AND later.sequence > o.sequence) AS latest
@@ -44,7 +44,7 @@ TO_PUBLISH = """
 # ring. A statement of its own: the marking then sees the rows as they are locked, and need not lock them anew.
 LOCK_OUTBOX = "SELECT 1 FROM outbox WHERE position = ANY($1::bigint[]) ORDER BY position FOR NO KEY UPDATE"
 PUBLISHED = """
-    UPDATE outbox SET state = CASE stream WHEN 'changes' THEN 'published' ELSE 'relayed' END, published_at = now(),
+    UPDATE outbox SET state = CASE stream WHEN 'dead-letters' THEN 'relayed' ELSE 'published' END, published_at = now(),
         publishes = publishes + 1
     WHERE position = ANY($1::bigint[]) AND state <> 'relayed'
 """

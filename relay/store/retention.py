@@ -60,6 +60,12 @@ FORGET_SYNCS = """
         SELECT id FROM syncs WHERE ended_at < now() - $1::interval AND kind <> 'first' ORDER BY ended_at LIMIT $2
     ))
 """
+# An id that comes again after this is a new command.
+FORGET_COMMANDS = """
+    DELETE FROM commands WHERE id = ANY (ARRAY(
+        SELECT id FROM commands WHERE state = 'done' AND done_at < now() - $1::interval ORDER BY done_at LIMIT $2
+    ))
+"""
 DAYS = """
     SELECT to_date(substr(child.relname, 10), 'YYYYMMDD') AS day
     FROM pg_inherits AS i JOIN pg_class AS child ON child.oid = i.inhrelid
@@ -107,6 +113,11 @@ class RetentionStore:
         """Forget up to BITE syncs that ended long ago, but no connection's first; how many."""
         async with self._database.session() as connection:
             return _count(await connection.execute(FORGET_SYNCS, self._keep, BITE))
+
+    async def forget_commands(self) -> int:
+        """Forget up to BITE commands that were over long ago; how many."""
+        async with self._database.session() as connection:
+            return _count(await connection.execute(FORGET_COMMANDS, self._keep, BITE))
 
     async def forget_replays(self) -> None:
         """Forget replays that ended long ago; what they sent stays."""

@@ -19,6 +19,7 @@ CONNECTIONS = """
         EXISTS (SELECT FROM outbox AS o WHERE o.connection_id = c.id AND o.state = 'pending')
         OR EXISTS (SELECT FROM outbox AS o WHERE o.connection_id = c.id AND o.state = 'published'
                    AND o.published_at < now() - $2::interval)
+        OR EXISTS (SELECT FROM commands AS k WHERE k.connection_id = c.id AND k.due_at <= now())
         OR EXISTS (SELECT FROM syncs AS s WHERE s.connection_id = c.id AND s.ended_at IS NULL AND s.state = 'waiting'))
 """
 
@@ -36,7 +37,7 @@ class DueEndpoints:
 
 
 class FullOutboxes:
-    """Connections with events that are to be published or did not come back for `stale`, or with a sync to begin."""
+    """Connections with something to do for their runners: see CONNECTIONS. An event is missed after `stale`."""
 
     def __init__(self, database: Database, stale: timedelta) -> None:
         self._database, self._stale = database, stale

@@ -1,5 +1,7 @@
 """Every hot statement uses its index, on tables with enough rows for PostgreSQL to care."""
 
+import re
+
 import pytest
 
 from relay.control.orders import EVER
@@ -7,6 +9,9 @@ from relay.store import (
     admission,
     audit,
     callers,
+    command_admission,
+    command_list,
+    commands,
     deliveries,
     idempotency,
     leases,
@@ -59,10 +64,19 @@ ROWS = """
         SELECT position, 200, CASE WHEN position % 2 = 1 THEN 'con_' || position % 500 END FROM audit;
     INSERT INTO idempotency SELECT sha256(convert_to(n::text, 'UTF8')), 'f', now() - n * interval '1 min', 'a'
         FROM generate_series(1, 20000) AS n;
+    INSERT INTO commands (id, connection_id, customer_id, command_id, type, remote_id, lane, state, body, digest,
+                          source, due_at, expires_at, done_at)
+        SELECT 'cmd_' || n, 'con_' || n % 20 + 1, 'acme', n, 'cancel', 'p' || n % 2000, 'p' || n % 2000,
+               CASE WHEN n % 4000 = 0 THEN 'sending' WHEN n % 4 = 0 THEN 'waiting' ELSE 'done' END, '{}', '', 'api',
+               CASE WHEN n % 4 = 0 AND n <= 4000 THEN now() + n % 100 * interval '1 s' END,
+               now() + n * interval '1 s',
+               CASE WHEN n % 4 <> 0 THEN now() - n * interval '1 s' END
+        FROM generate_series(1, 20000) AS n;
     ANALYZE;
 """
 
 
+ADDED = ("c", "con_1", "c", "cancel", "p1", "p1", False, b"", b"", None, NOW, "api", "", None, None, None)
 HOT = [
     (deliveries.HEADS, ("end_1", ["dlv_1"], 50, 25, 1_000_000), "deliveries_heads"),
     (deliveries.NEXT_DUE, ("end_1",), "deliveries_heads"),
@@ -91,6 +105,22 @@ HOT = [
     (idempotency.FORGET, (TTL, 100), "idempotency_begun"),
     (watch.CONNECTIONS, ("w1", TTL), "syncs_open"),
     (syncs.OPEN, ("con_1",), "syncs_open"),
+    (commands.HEADS, ("con_1", 50), "commands_heads"),
+    (commands.HEADS, ("con_1", 50), "commands_doubt"),
+    (commands.SENDING, ("con_1", "cmd_20", NOW, b""), "commands_pkey"),
+    (commands.WAITING, ("con_1", "cmd_20", NOW, "", True), "commands_pkey"),
+    (commands.ENDED, ("con_1", "cmd_20", "applied", None, b""), "commands_pkey"),
+    (commands.PROMOTE, (["con_1"], ["p1"]), "commands_lane"),
+    (command_admission.DIGESTS, (["cmd_1", "cmd_2"],), "commands_pkey"),
+    (command_admission.ADD, tuple([each] for each in ADDED), "commands_lane"),
+    (command_admission.ADD, tuple([each] for each in ADDED), "commands_pkey"),
+    (command_admission.OVERDUE, (100,), "commands_overdue"),
+    (command_admission.EXPIRE, (["cmd_20", "cmd_40"], [b"", b""]), "commands_pkey"),
+    (command_list.PAGE, ("con_1", 9000, 50, None, None), "commands_connection"),
+    (command_list.OF_ORDER, ("con_1", 9000, 50, None, None, "p1"), "commands_order"),
+    (command_list.NAMED, ("con_1", "1"), "commands_connection_id_command_id_key"),
+    (retention.FORGET_COMMANDS, (TTL, 10), "commands_done"),
+    (watch.CONNECTIONS, ("w1", TTL), "commands_heads"),
     (retention.FORGET_SYNCS, (TTL * 10_000, 10), "syncs_ended"),
     (log.PAGE, ("end_1", 5000, 100, 1_000_000), "deliveries_number"),
     (outbox.TO_PUBLISH, ("con_1", TTL, 500, 1_000_000), "outbox_pending"),
@@ -116,7 +146,7 @@ HOT = [
     (leases.RENEW.format(table="connections"), ("w1", ["con_1", "con_2"], TTL), "connections_"),
     (leases.RENEW.format(table="endpoints"), ("w1", ["end_1", "end_2"], TTL), "endpoints_"),
 ]
-TABLES = ("deliveries", "outbox", "admitted", "snapshots", "connections", "endpoints")
+TABLES = ("commands", "deliveries", "outbox", "admitted", "snapshots", "connections", "endpoints")
 
 
 @pytest.fixture
@@ -142,4 +172,25 @@ async def test_a_long_outbox_is_read_from_its_beginning_and_never_whole(full):
         rows = await connection.fetch(f"EXPLAIN {outbox.TO_PUBLISH}", "con_1", TTL, 100, 1_000_000)
     explained = "\n".join(row[0] for row in rows)
     assert "Index Scan using outbox_p" in explained, explained
+    assert "Seq Scan" not in explained, explained
+
+
+@pytest.mark.parametrize("lanes", [1, 100_000])
+async def test_heads_are_found_at_once_among_a_hundred_thousand_waiting_commands(full, lanes):
+    async with full.database.session() as connection:
+        await connection.execute(
+            """
+            INSERT INTO commands (id, connection_id, customer_id, command_id, lane, state, body, digest, source, due_at,
+                                  expires_at)
+            SELECT 'new_' || n, 'con_1', 'acme', 'new_' || n, n % $1::int, 'waiting', '{}', '', 'api',
+                   CASE WHEN n <= $1 THEN now() END, now() FROM generate_series(1, 100000) AS n
+            """,
+            lanes,
+        )
+        await connection.execute("ANALYZE commands")
+        rows = await connection.fetch(f"EXPLAIN (ANALYZE, TIMING OFF) {commands.HEADS}", "con_1", 50)
+    explained = "\n".join(row[0] for row in rows)
+    read = [int(found) for found in re.findall(r"on commands.*actual rows=(\d+)", explained)]
+    assert read, explained
+    assert max(read) <= 100, explained
     assert "Seq Scan" not in explained, explained
