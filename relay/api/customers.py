@@ -9,7 +9,9 @@ from relay.api.core import CallNow, Core, needs
 from relay.api.lists import After, Limit, Listed, listed
 from relay.control import ConnectorForm, connector_form, connector_named
 from relay.control.customers import CustomerView
+from relay.control.systems import system_of
 from relay.domain.callers import Scope
+from relay.domain.capabilities import Capabilities
 from relay.domain.paging import page_key
 
 CustomerPath = Annotated[str, Path(min_length=1, max_length=80, description="The customer.")]
@@ -61,5 +63,9 @@ def connectors_router(core: Core) -> APIRouter:
     @router.get("/{connector}", summary="What a connection needs: the fields of its settings and credentials")
     async def show_connector(connector: ConnectorPath) -> ConnectorForm:
         return connector_form(connector_named(control.kinds, connector))
+
+    @router.get("/{connector}/capabilities", summary="What such a system gives and takes, as it comes")
+    async def show_system(connector: ConnectorPath) -> Capabilities:
+        return await system_of(connector_named(control.kinds, connector))
 
     return router

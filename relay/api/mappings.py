@@ -7,11 +7,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from relay.api.core import CallNow, ConnectionPath, Core
 from relay.control.mapping_views import MappingChecked, MappingSaved, MappingVersionView, MappingView
+from relay.domain.capabilities import Capabilities
 from relay.domain.mapping import MappingOverrides, Retold
 
 Sampled = Annotated[
     bool, Query(description="Ask the ERP for some orders, and show what else they hold: fields that no rule reads.")
 ]
+
+Asked = Annotated[bool, Query(description="Ask the ERP first: some know more of what this user may do.")]
 
 
 class Terms(BaseModel):
@@ -58,6 +61,10 @@ def mappings_router(core: Core) -> APIRouter:
     @router.get("/{connection_id}/mapping", summary="Where each field of the connection's orders comes from")
     async def show_mapping(connection_id: ConnectionPath, *, sample: Sampled = False) -> MappingView:
         return await control.mapping(connection_id, sample=sample)
+
+    @router.get("/{connection_id}/capabilities", summary="What the connection's system gives and takes, field by field")
+    async def show_capabilities(connection_id: ConnectionPath, *, sample: Asked = False) -> Capabilities:
+        return await control.capabilities(connection_id, sample=sample)
 
     @router.get("/{connection_id}/mapping/versions", summary="All versions of the overrides, newest first")
     async def list_mapping_versions(connection_id: ConnectionPath) -> tuple[MappingVersionView, ...]:

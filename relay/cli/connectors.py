@@ -1,5 +1,6 @@
 """`relay connectors`: which ERPs relay speaks, and what each one asks for."""
 
+import asyncio
 from typing import TYPE_CHECKING, Annotated
 
 import orjson
@@ -8,6 +9,7 @@ import typer
 from relay.cli.completion import connector_names
 from relay.cli.options import AsJson
 from relay.cli.shown import document, line, table
+from relay.domain.capability_words import COMMAND_COLUMNS, FIELD_COLUMNS, READ_ONLY, command_rows, field_rows
 
 if TYPE_CHECKING:
     from relay.control import FormField
@@ -46,19 +48,26 @@ def show(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """List a connector's settings and credentials."""
+    """List a connector's settings and credentials, and what can be written: commands, and fields until when."""
     from relay.connectors import CONNECTORS
     from relay.control import connector_form, connector_named
+    from relay.control.systems import system_of
 
-    form = connector_form(connector_named(CONNECTORS, name))
+    kind = connector_named(CONNECTORS, name)
+    form, system = connector_form(kind), asyncio.run(system_of(kind))
     if as_json:
-        document(form)
+        document({**form.model_dump(mode="json"), "capabilities": system.model_dump(mode="json")})
         return
     line(f"{form.title}: relay connections add {form.name} --customer CUSTOMER --set NAME=VALUE ...")
     line("\nSettings, each by --set NAME=VALUE; members of a map by --set MAP.MEMBER=VALUE or as JSON")
     _fields(form.settings)
     line("\nCredentials, asked for, or from --credentials-file")
     _fields(form.credentials)
+    line("\nCommands that it takes")
+    table(COMMAND_COLUMNS, list(command_rows(system.commands)), empty=READ_ONLY)
+    if system.commands:
+        line("\nFields that are written")
+        table(FIELD_COLUMNS, list(field_rows(system)), empty="none")
 
 
 def _fields(fields: "tuple[FormField, ...]") -> None:

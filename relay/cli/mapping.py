@@ -10,6 +10,7 @@ from relay.cli.mapped import Changes, changed, overrides_of
 from relay.cli.options import AsJson, Data, Name
 from relay.cli.running import with_relay
 from relay.cli.shown import brief, document, line, note, table
+from relay.domain.capability_words import COMMAND_COLUMNS, OWN_FIELDS, READ_ONLY, command_rows, taken, typed, values
 from relay.domain.mapping import Retold
 
 if TYPE_CHECKING:
@@ -149,8 +150,12 @@ async def _wanted(client: "Client", name: str, changes: Changes) -> tuple[dict[s
 
 
 def _tell_mapping(found: "MappingView") -> None:
-    rows = [(*_row(each), _written(each)) for each in found.fields]
-    table(("field", "source", "rule", "type", "decimals", "the ERP takes it"), rows, empty="nothing is mapped")
+    rows = [(*_row(each), *taken(each), values(each)) for each in found.fields]
+    table(("field", "source", "rule", "type", "in a new order", "changed", "values"), rows, empty="nothing is mapped")
+    line("\ncommands:")
+    table(COMMAND_COLUMNS, list(command_rows(found.commands)), empty=READ_ONLY)
+    if found.custom_fields:
+        line(OWN_FIELDS)
     line(f"\noverrides, version {found.version}: {_json(found.overrides.told())}")
     if sample := found.sample:
         line(f"\nfields that no rule reads, in {sample.orders} orders:")
@@ -163,15 +168,8 @@ def _tell_mapping(found: "MappingView") -> None:
 
 def _row(each: "FieldCapability") -> tuple[object, ...]:
     if not each.readable:
-        return each.path, "-", "", "", ""
-    length = f"{each.type} {each.max_length}" if each.max_length else each.type
-    return each.path, each.source, each.rule, length, each.decimals
-
-
-def _written(each: "FieldCapability") -> str:
-    until = f"until {each.updatable_until}" if each.updatable else ""
-    new = "needed when new" if each.required else "when new" if each.creatable else ""
-    return ", ".join(part for part in (new, until) if part)
+        return each.path, "-", "", typed(each) if each.creatable or each.updatable else ""
+    return each.path, each.source, each.rule, typed(each)
 
 
 def _tell_checked(checked: "MappingChecked") -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from relay.client.calls import Calls
 from relay.control.mapping_views import MappingChecked, MappingSaved, MappingVersionView, MappingView
+from relay.domain.capabilities import Capabilities
 from relay.domain.mapping import Retold
 
 
@@ -14,6 +15,11 @@ class MappingCalls(Calls):
     async def mapping(self, name: str, *, sample: bool = False) -> MappingView:
         """The field mapping; with `sample` the ERP is asked for some orders and what else they hold."""
         return await self._get(MappingView, await self._mapping(name), sample=sample)
+
+    async def capabilities(self, name: str, *, sample: bool = False) -> Capabilities:
+        """What the system gives and takes; with `sample` the ERP is asked first."""
+        path = f"/v1/connections/{await self._id('connection', name)}/capabilities"
+        return await self._get(Capabilities, path, sample=sample)
 
     async def check_mapping(self, name: str, overrides: Mapping[str, Any]) -> MappingChecked:
         """What these overrides in the place of those that stand would do to live orders."""

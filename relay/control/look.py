@@ -7,7 +7,7 @@ import httpx
 from pydantic import BaseModel
 
 from relay.control.views import FirstLook, RejectedView
-from relay.domain.capabilities import FieldCapability
+from relay.domain.capabilities import Capabilities
 from relay.domain.connections import Cursor
 from relay.domain.errors import CredentialsRefused, Permanent, Throttled, Transient, UnexpectedReply, Unsupported
 from relay.domain.mapping import MappingOverrides
@@ -77,15 +77,15 @@ def _to_fix(page: Page) -> Iterable[str]:
 
 async def first_look_at(
     kind: ConnectorKind, settings: BaseModel, credentials: BaseModel, mappings: Mappings, most: int
-) -> tuple[Sample, tuple[FieldCapability, ...]]:
-    """A sample of live orders with these mappings, and the fields as the connector knows them by then.
+) -> tuple[Sample, Capabilities]:
+    """A sample of live orders with these mappings, and the system as the connector knows it by then.
 
     Raises the connector's errors, with what to do.
     """
     async with polite_client(kind.pace) as client, _advised():
         built = kind.build(settings, credentials, client, mappings)
         sample = await built.sample(most)
-        return sample, built.capabilities().fields
+        return sample, built.capabilities()
 
 
 @asynccontextmanager

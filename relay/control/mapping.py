@@ -23,6 +23,7 @@ from relay.control.mapping_views import (
 )
 from relay.control.sync import new_sync_id
 from relay.control.views import RejectedView
+from relay.domain.capabilities import Capabilities
 from relay.domain.changes import diff
 from relay.domain.errors import AlreadyThere, Permanent, Transient, UserError
 from relay.domain.mapping import MappingOverrides, MappingVersion, Retold
@@ -50,21 +51,25 @@ class MappingOperations(AtHand):
         Raises NotFound, UserError, KeyTrouble; with `sample` the connector's errors, with what to do.
         """
         subject: Connection = (await self.registry.connection(name)).subject
-        looking = await self._looking(subject)
-        found = None
-        if sample:
-            found, fields = await first_look_at(*looking, Mappings(subject.mapping.overrides), SAMPLED)
-        else:
-            async with unconnected(*looking, subject.mapping.overrides) as built:
-                fields = built.capabilities().fields
+        found, system = await self._system(subject, sample=sample)
         return MappingView(
             connection_id=subject.id,
             connector=subject.connector,
             version=subject.mapping.number,
             overrides=subject.mapping.overrides,
-            fields=fields,
+            fields=system.fields,
+            commands=system.commands,
+            custom_fields=system.custom_fields,
             sample=_sample_view(found) if found else None,
         )
+
+    async def capabilities(self, name: str, *, sample: bool = False) -> Capabilities:
+        """What a connection's system gives and takes; with `sample` after asking its ERP, which may know more.
+
+        Raises what `mapping` raises.
+        """
+        subject: Connection = (await self.registry.connection(name)).subject
+        return (await self._system(subject, sample=sample))[1]
 
     async def check_mapping(self, name: str, overrides: Mapping[str, Any]) -> MappingChecked:
         """What these overrides in the place of those that stand would do to live orders.
@@ -143,6 +148,13 @@ class MappingOperations(AtHand):
         # Stored by an earlier version, perhaps: what this one does not take is named, and no value with it.
         settings = given.settings_given(kind, subject.settings)
         return kind, settings, given.credentials_given(kind, await self._opened(subject))
+
+    async def _system(self, subject: "Connection", *, sample: bool) -> tuple[Sample | None, Capabilities]:
+        looking = await self._looking(subject)
+        if sample:
+            return await first_look_at(*looking, Mappings(subject.mapping.overrides), SAMPLED)
+        async with unconnected(*looking, subject.mapping.overrides) as built:
+            return None, built.capabilities()
 
     async def _tried(self, subject: "Connection", wanted: MappingOverrides, *, force: bool) -> MappingChecked | None:
         try:

@@ -7,7 +7,7 @@ from typing import Any, Self
 from pydantic import Field
 
 from relay.control.views import RejectedView, View
-from relay.domain.capabilities import FieldCapability, SourceField
+from relay.domain.capabilities import CommandCapability, FieldCapability, SourceField
 from relay.domain.mapping import MappingOverrides, Retold
 
 
@@ -28,6 +28,8 @@ class MappingView(View):
     version: int = Field(description="Of the overrides; 0: there are none.")
     overrides: MappingOverrides
     fields: tuple[FieldCapability, ...]
+    commands: tuple[CommandCapability, ...] = Field((), description="What can be written; none: nothing.")
+    custom_fields: bool = Field(False, description="Whether commands may name the system's own fields.")
     sample: SampleView | None = Field(description="Null: the ERP was not asked.")
 
 

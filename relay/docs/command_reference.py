@@ -1,5 +1,6 @@
 """docs/command-reference.md: every command with its fields and an example, and what results say."""
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -8,8 +9,8 @@ import orjson
 from pydantic import BaseModel
 
 from relay.connectors import CONNECTORS
+from relay.control.systems import system_of
 from relay.docs.events import fields
-from relay.docs.mapping import capabilities_of
 from relay.docs.markdown import code, rows
 from relay.domain.command_samples import sample_command, sample_result
 from relay.domain.command_schemas import MODELS, schema_name
@@ -114,7 +115,7 @@ def _fields(model: type[BaseModel], skip: Iterable[str] = ()) -> Iterable[tuple[
 
 
 def _systems() -> Iterable[tuple[str, ...]]:
-    known = [{each.type: each for each in capabilities_of(kind).commands} for kind in CONNECTORS.values()]
+    known = [{each.type: each for each in asyncio.run(system_of(kind)).commands} for kind in CONNECTORS.values()]
     for each in CommandType:
         yield code(each), *("yes" if each in commands else "" for commands in known)
 

@@ -62,6 +62,7 @@ def test_a_connection_is_added_after_a_look_and_lives_until_it_is_removed(instal
     assert installed("connections", "resume", "protheus", "--json").json["state"] == "active"
     mapping = installed("connections", "mapping", "show", "protheus", "--json").json
     assert next(each["source"] for each in mapping["fields"] if each["path"] == "number") == "C7_NUM"
+    assert installed("connections", "mapping", "show", "protheus", "--sample", "--json").json["sample"]["orders"] > 0
     refused = installed("connections", "remove", "protheus")
     assert (refused.code, "Give --yes" in refused.err) == (2, True)
     assert installed("connections", "remove", "protheus", "--yes", "--json").json["id"] == connection["id"]
@@ -82,6 +83,7 @@ def test_tables_for_people_say_the_same(installed, erp):
     assert re.search(
         r"^lines\[\]\.quantity +C7_QUANT ", installed("connections", "mapping", "show", "protheus").out, re.MULTILINE
     )
+    assert "\ncommands:\n" in installed("connections", "mapping", "show", "protheus").out
 
 
 def test_the_first_look_tells_of_currencies_and_junk(installed, erp):

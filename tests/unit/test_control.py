@@ -5,6 +5,7 @@ import pytest
 
 from relay.connectors import CONNECTORS
 from relay.control import Control
+from relay.control.systems import system_of
 from relay.domain.connections import Connection, ConnectionId, CustomerId
 from relay.domain.errors import UserError
 from relay.store.named import Sighting
@@ -34,6 +35,18 @@ def control(settings, credentials):
 async def test_the_mapping_of_a_connection_is_shown_without_asking_its_erp():
     shown = await control(SETTINGS, {"username": "u", "password": CANARY}).mapping("erp")
     assert (shown.connector, shown.version, shown.sample) == ("protheus", 0, None)
+
+
+async def test_what_a_connections_system_takes_is_shown_without_asking_its_erp():
+    operations = control(SETTINGS, {"username": "u", "password": CANARY})
+    shown, system = await operations.mapping("erp"), await operations.capabilities("erp")
+    assert (shown.fields, shown.commands, shown.custom_fields) == (system.fields, system.commands, system.custom_fields)
+    assert {each.path for each in system.fields} > {"number", "lines[].quantity"}
+
+
+@pytest.mark.parametrize("kind", CONNECTORS.values(), ids=lambda kind: kind.name)
+async def test_a_system_is_known_before_there_is_a_connection(kind):
+    assert (await system_of(kind)).connector == kind.name
 
 
 @pytest.mark.parametrize(
