@@ -39,17 +39,17 @@ class Attempting:
     def __post_init__(self) -> None:
         self._payload = self.endpoint.options.payload
         self._log = log.bind(endpoint=self.endpoint.id)
+        self._now = asyncio.get_running_loop().time
 
     async def make(self, delivery: Delivery) -> Attempt:
         """Try it once; whatever happens is an attempt."""
-        now = asyncio.get_running_loop().time
-        started_at, began = self.clock(), now()
+        started_at, began = self.clock(), self._now()
         body = shaped(delivery.body, self._payload)
         sent = delivery if body is delivery.body else replace(delivery, body=body)
         headers = webhook_headers(self.secrets, sent, int(started_at.timestamp()))
         headers[CURSOR] = cursor_of(self.endpoint.id, delivery.number)
         answer = await self.sender.send(headers, body)
-        attempt = self._judged(delivery, answer, started_at, now() - began)
+        attempt = self._judged(delivery, answer, started_at, self._now() - began)
         _COUNTED[attempt.outcome].inc()
         metrics.ATTEMPT_SECONDS.observe(attempt.seconds)
         self._log.info(

@@ -70,6 +70,8 @@ class Deliver:
         self._attempting = Attempting(self.endpoint, self.secrets, self.sender, self.clock, self.dice)
         # Heads that were read before a record was committed would be sent again after it.
         self._turn = asyncio.Lock()
+        # Looked up once: for each delivery it would ask the system several times which process this is.
+        self._now = asyncio.get_running_loop().time
 
     def ring(self) -> None:
         """The store may have new heads."""
@@ -113,11 +115,6 @@ class Deliver:
         if self._disabled:
             await self.store.disable(self.lease, self.endpoint.url, self._disabled)
             log.warning("endpoint.disabled", endpoint=self.endpoint.id, reason=self._disabled)
-
-    @staticmethod
-    def _now() -> float:
-        """Seconds of a clock that never goes back."""
-        return asyncio.get_running_loop().time()
 
     def _over(self) -> bool:
         return self._stopping and not (self._flow.in_flight or self._ended or self._recording)

@@ -12,6 +12,7 @@ from relay.domain.errors import LeaseLost
 from relay.domain.health import Verdict
 from relay.domain.notices import Notice, NoticeType
 from relay.ports import Heads, Rules, Space
+from relay.store.columns import column
 from relay.store.database import Database, guard
 from relay.store.notices import add_notices
 from relay.store.together import Recording, Together
@@ -49,18 +50,20 @@ NEXT_DUE = """
 # two never wait for each other in a ring. But one customer's rows that are being removed, say, must not hold up the
 # recording of all others: after a moment what others hold is passed over.
 BRIEFLY = "SET LOCAL lock_timeout = '100ms'"
-THERE = "SELECT id FROM deliveries WHERE id = ANY($1::text[])"
+THERE = r"SELECT id FROM deliveries WHERE id = ANY(string_to_array($1, E'\n', ''))"
 LOCK = f"{THERE} ORDER BY endpoint_id, lane FOR UPDATE"
 LOCK_FREE = f"{LOCK} SKIP LOCKED"
-RECORD = """
+RECORD = r"""
     UPDATE deliveries AS d
     SET state = CASE WHEN d.state = 'superseded' AND row.state = 'waiting' THEN d.state ELSE row.state END,
-        attempts = row.number, last_status = row.status, last_error = row.error,
+        attempts = row.number, last_status = row.status, last_error = coalesce(row.error, ''),
         -- The head of a lane is always due at some time, or nothing would ever come behind it.
         due_at = CASE WHEN row.state = 'waiting' AND d.state <> 'superseded'
                       THEN coalesce(row.due_at, d.due_at, now()) END,
         done_at = CASE WHEN row.state = 'waiting' AND d.state <> 'superseded' THEN NULL ELSE now() END
-    FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::int[], $5::int[], $6::text[])
+    FROM unnest(string_to_array($1, E'\n', ''), string_to_array($2, E'\n', ''),
+                string_to_array($3, E'\n', '')::timestamptz[], string_to_array($4, E'\n', '')::int[],
+                string_to_array($5, E'\n', '')::int[], string_to_array($6, E'\n', ''))
          AS row(id, state, due_at, number, status, error)
     WHERE d.id = row.id
 """
@@ -69,21 +72,25 @@ ATTEMPT_COLUMNS = (
     *("delivery_id", "number", "started_at", "seconds", "outcome", "status", "error", "detail", "excerpt", "address"),
     *("resolve_seconds", "answer_seconds"),
 )
-OURS = """
-    SELECT e.id FROM endpoints AS e, unnest($1::text[], $2::text[], $3::bigint[]) AS row(id, owner, epoch)
+OURS = r"""
+    SELECT e.id
+    FROM endpoints AS e,
+         unnest(string_to_array($1, E'\n', ''), string_to_array($2, E'\n', ''),
+                string_to_array($3, E'\n', '')::bigint[]) AS row(id, owner, epoch)
     WHERE e.id = row.id AND e.lease_owner = row.owner AND e.lease_epoch = row.epoch
 """
 # Passes over what others hold: two groups, or a group and the renewing of leases, then never wait in a ring.
 HOLD = f"{OURS} FOR NO KEY UPDATE OF e SKIP LOCKED"
 # A statement of its own after RECORD: it sees what admission put behind the heads while RECORD waited.
-PROMOTE = """
+PROMOTE = r"""
     WITH promoted AS (
         UPDATE deliveries AS d SET due_at = now()
         WHERE d.id = ANY (ARRAY(
             SELECT (SELECT n.id FROM deliveries AS n
                     WHERE n.endpoint_id = ended.endpoint_id AND n.lane = ended.lane AND n.state = 'waiting'
                     ORDER BY n.position LIMIT 1)
-            FROM unnest($1::text[], $2::text[]) AS ended(endpoint_id, lane)
+            FROM unnest(string_to_array($1, E'\n', ''), string_to_array($2, E'\n', ''))
+                 AS ended(endpoint_id, lane)
         )) AND d.due_at IS NULL
         RETURNING d.id, d.endpoint_id, d.lane, d.position, d.due_at, d.attempts, d.number, d.replay_id
     ), sized AS (
@@ -93,7 +100,10 @@ PROMOTE = """
                count(*) OVER (PARTITION BY promoted.endpoint_id) AS found
         FROM promoted JOIN outbox AS o USING (position)
     )
-    SELECT sized.* FROM sized JOIN unnest($3::text[], $4::bigint[]) AS room(endpoint_id, bytes) USING (endpoint_id)
+    SELECT sized.*
+    FROM sized
+    JOIN unnest(string_to_array($3, E'\n', ''), string_to_array($4, E'\n', '')::bigint[])
+         AS room(endpoint_id, bytes) USING (endpoint_id)
     WHERE before < room.bytes
 """
 # In each lane only the newest that waits stays; when its head was refused, it takes over the head's time.
@@ -268,7 +278,8 @@ async def _recorded(
     found: dict[str, list[asyncpg.Record]] = {each.lease.subject: [] for each in some}
     if ended:
         bytes_left = [each.rules.bytes for each in some]
-        for row in await connection.fetch(PROMOTE, *map(list, zip(*ended, strict=True)), list(found), bytes_left):
+        columns = map(column, (*zip(*ended, strict=True), found, bytes_left))
+        for row in await connection.fetch(PROMOTE, *columns):
             found[row["endpoint_id"]].append(row)
     return {subject: Heads(tuple(map(_delivery, rows)), more=_cut(rows)) for subject, rows in found.items()}
 
@@ -278,9 +289,9 @@ async def _locked(
 ) -> tuple[set[str], set[str]]:
     """The deliveries that are locked now, and those that are there and others hold."""
     ids = {attempt.delivery.id for each in some for attempt in each.attempts}
-    locked = {row["id"] for row in await connection.fetch(lock, list(ids))}
-    left = list(ids - locked)
-    return locked, {row["id"] for row in await connection.fetch(THERE, left)} if left else set()
+    locked = {row["id"] for row in await connection.fetch(lock, column(ids))}
+    left = ids - locked
+    return locked, {row["id"] for row in await connection.fetch(THERE, column(left))} if left else set()
 
 
 def _lanes(recording: Recording, only: Container[int] | None = None) -> list[tuple[str, str]]:
@@ -339,19 +350,23 @@ def _state(attempt: Attempt) -> DeliveryState:
     return AFTER[attempt.outcome]
 
 
-def _lease_columns(leases: Sequence[Lease]) -> tuple[list[object], ...]:
-    return [each.subject for each in leases], [each.owner for each in leases], [each.epoch for each in leases]
+def _lease_columns(leases: Sequence[Lease]) -> list[str]:
+    return [
+        column([each.subject for each in leases]),
+        column([each.owner for each in leases]),
+        column([each.epoch for each in leases]),
+    ]
 
 
-def _state_columns(attempts: Sequence[Attempt]) -> tuple[list[object], ...]:
-    return (
-        [each.delivery.id for each in attempts],
-        [_state(each) for each in attempts],
-        [each.due_at for each in attempts],
-        [each.number for each in attempts],
-        [each.answer.status for each in attempts],
-        [each.answer.error for each in attempts],
-    )
+def _state_columns(attempts: Sequence[Attempt]) -> list[str]:
+    return [
+        column([each.delivery.id for each in attempts]),
+        column([_state(each) for each in attempts]),
+        column([each.due_at for each in attempts]),
+        column([each.number for each in attempts]),
+        column([each.answer.status for each in attempts]),
+        column([each.answer.error for each in attempts]),
+    ]
 
 
 def _attempt_row(each: Attempt) -> tuple[object, ...]:

@@ -32,6 +32,7 @@ class Caller:
     """One URL's connections; of an answer's body at most `keep` bytes are kept."""
 
     def __init__(self, url: str, dialling: Dialling, access: Access, *, keep: int = EXCERPT) -> None:
+        self._now = asyncio.get_running_loop().time
         self._url = Url(url)
         self._plain = self._url.scheme == "http"
         host, port = self._url.host_str or "", self._url.port_or_known_default or 0
@@ -46,7 +47,7 @@ class Caller:
         Raises only for headers that HTTP cannot carry (ValueError). A call that is cancelled closes its connection.
         """
         request = self._request(method, headers, body)
-        now = asyncio.get_running_loop().time
+        now = self._now
         began = now()
         try:
             spots = await self._pinned.spots(began)
@@ -75,7 +76,7 @@ class Caller:
     async def _exchange(self, spot: Spot, request: bytes, body: bytes, ends: float) -> Reply:
         reply = Reply(self._url, address=spot.name)
         try:
-            connection = await self._pinned.taken(spot, ends - asyncio.get_running_loop().time())
+            connection = await self._pinned.taken(spot, ends - self._now())
         except Unconnected as why:
             reply.error, reply.detail, reply.unconnected = why.error, why.detail, why.elsewhere
             return reply

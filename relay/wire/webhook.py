@@ -41,6 +41,7 @@ class WebhookSender:
     """
 
     def __init__(self, url: str, dialling: Dialling, access: Access = _NOTHING) -> None:
+        self._now = asyncio.get_running_loop().time
         self._deadline = dialling.deadline.total_seconds()
         self._caller = Caller(url, dialling, access)
         auth = access.auth
@@ -68,7 +69,7 @@ class WebhookSender:
         await self._caller.close()
 
     async def _call(self, method: str, headers: Mapping[str, str], body: bytes) -> Reply:
-        ends = asyncio.get_running_loop().time() + self._deadline
+        ends = self._now() + self._deadline
         if self._tokens is None:
             return await self._caller.call(method, headers, body, ends=ends)
         token = await self._tokens.get(ends)

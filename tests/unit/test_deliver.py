@@ -353,8 +353,11 @@ def test_a_record_that_fails_ends_everything_at_once(trouble):
 
 
 def test_a_store_that_is_away_when_heads_are_read_ends_it():
+    async def work():
+        await deliver(World(away=True), Hook()).run()
+
     with pytest.raises(ExceptionGroup) as raised:
-        run(deliver(World(away=True), Hook()).run())
+        run(work())
     assert raised.group_contains(Unavailable)
 
 
