@@ -15,7 +15,7 @@ from relay.domain.capabilities import Capabilities
 from relay.domain.paging import page_key
 
 CustomerPath = Annotated[str, Path(min_length=1, max_length=80, description="The customer.")]
-ConnectorPath = Annotated[str, Path(min_length=1, max_length=80, description="The connector: `protheus`, `tryton`.")]
+ConnectorPath = Annotated[str, Path(min_length=1, max_length=80, description="The connector: `protheus`, `rm`, ...")]
 
 
 class CustomerWanted(BaseModel):

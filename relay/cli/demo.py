@@ -25,7 +25,7 @@ def demo(
     *,
     plain: Annotated[bool, typer.Option("--plain", help="Plain lines instead of the live view.")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Go on until Ctrl-C.")] = False,
-    erp: Annotated[Erp, typer.Option(help="A simulated Protheus, or a real Tryton (installed first: a minute).")] = (
+    erp: Annotated[Erp, typer.Option(help="A simulated Protheus or RM, or a real Tryton (installed: a minute).")] = (
         Erp.PROTHEUS
     ),
     orders: Annotated[int, typer.Option(min=1, max=10_000, help="Orders that the ERP has at the beginning.")] = 200,

@@ -13,9 +13,10 @@ from relay.domain.spans import Span
 
 
 class Erp(StrEnum):
-    """An ERP that runs on this machine: a simulated Protheus, or a real Tryton."""
+    """An ERP that runs on this machine: a simulated Protheus or RM, or a real Tryton."""
 
     PROTHEUS = "protheus"
+    RM = "rm"
     TRYTON = "tryton"
 
 

@@ -1,6 +1,7 @@
 """`relay simulate`: an ERP to point a connection at, with people working in it when asked.
 
 protheus   a simulated TOTVS Protheus behind real HTTP; forgets everything when it ends
+rm         a simulated TOTVS RM behind real HTTP, which can be written to; forgets everything when it ends
 tryton     the real Tryton, installed for itself on the first start; keeps its database
 """
 
@@ -20,11 +21,12 @@ import typer
 from relay.cli.options import AsJson, Data, Erp
 from relay.cli.running import run, settings_for_command, stopping
 from relay.cli.shown import document, line, note
-from relay.demo.people import ProtheusPeople, TrytonPeople
+from relay.demo.people import ProtheusPeople, RmPeople, TrytonPeople
 from relay.domain.errors import UserError
 
 if TYPE_CHECKING:
     from relay.demo.protheus_http import SimulatedProtheus
+    from relay.demo.rm_http import SimulatedRm
     from relay.demo.tryton import Tryton
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 1.0, 5.0
@@ -47,10 +49,10 @@ Started = Callable[[], AbstractAsyncContextManager[Running]]
 
 
 def simulate(  # noqa: PLR0913 - one per option
-    erp: Annotated[Erp, typer.Argument(help="Which ERP.", metavar="protheus|tryton", show_default=False)],
+    erp: Annotated[Erp, typer.Argument(help="Which ERP.", metavar="protheus|rm|tryton", show_default=False)],
     *,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 0,
-    orders: Annotated[int, typer.Option(min=0, max=100_000, help="Orders to begin with (Protheus).")] = 200,
+    orders: Annotated[int, typer.Option(min=0, max=100_000, help="Orders to begin with (Protheus, RM).")] = 200,
     changes: Annotated[bool, typer.Option("--changes", help="Make a random change every few seconds.")] = False,
     data: Data = None,
     as_json: AsJson = False,
@@ -66,7 +68,13 @@ def simulate(  # noqa: PLR0913 - one per option
 
 
 def _started(erp: Erp, home: Path, port: int, orders: int) -> Started:
-    return lambda: _protheus(port, orders) if erp is Erp.PROTHEUS else _tryton(home, port)
+    match erp:
+        case Erp.PROTHEUS:
+            return lambda: _protheus(port, orders)
+        case Erp.RM:
+            return lambda: _rm(port, orders)
+        case Erp.TRYTON:
+            return lambda: _tryton(home, port)
 
 
 async def _simulate(started: Started, home: Path, *, changes: bool, as_json: bool) -> None:
@@ -137,6 +145,20 @@ async def _protheus(port: int, orders: int) -> AsyncIterator[Running]:
 def _as_protheus(erp: "SimulatedProtheus") -> Running:
     settings = {"url": erp.url, "tenant": erp.tenant}
     return Running("protheus", settings, erp.username, erp.password, ProtheusPeople(erp, random.Random()).change)
+
+
+@asynccontextmanager
+async def _rm(port: int, orders: int) -> AsyncIterator[Running]:
+    from relay.demo.rm_http import RmOptions, simulated_rm
+
+    async with simulated_rm(RmOptions(port=port)) as erp:
+        erp.seed(orders)
+        yield _as_rm(erp)
+
+
+def _as_rm(erp: "SimulatedRm") -> Running:
+    settings = {"url": erp.url, "company": "1", "purchase_types": "1.1.10"}
+    return Running("rm", settings, erp.username, erp.password, RmPeople(erp, random.Random()).change)
 
 
 @asynccontextmanager

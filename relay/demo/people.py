@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING
 
 from relay.demo.protheus import NewLine
 from relay.demo.protheus_seed import PRODUCTS, VENDORS
+from relay.demo.rm import NewItem
+from relay.demo.rm_seed import BUYABLE, any_item
 
 if TYPE_CHECKING:
     from relay.demo.protheus_http import SimulatedProtheus
     from relay.demo.protheus_rows import OrderKey
+    from relay.demo.rm_http import SimulatedRm
+    from relay.demo.rm_rows import Id
     from relay.demo.tryton_buyer import Buyer
 
 MOST_OPEN = 20
@@ -59,6 +63,49 @@ class ProtheusPeople:
             self.erp.delete_order(order)
             return "deleted"
         self.erp.eliminate_residue(order)
+        return "closed, the rest is not wanted any more"
+
+
+@dataclass
+class RmPeople:
+    """The same people in an RM; its orders are cancelled rather than deleted, most of the time."""
+
+    erp: "SimulatedRm"
+    dice: random.Random
+    _steps: "dict[Id, int]" = field(default_factory=dict)
+
+    async def change(self) -> str:
+        """Make one change; what it was."""
+        if not self._steps or (len(self._steps) < MOST_OPEN and self.dice.random() < NEW):
+            return self._create()
+        order = self.dice.choice(list(self._steps))
+        step = self._steps[order]
+        self._steps[order] += 1
+        return f"{order[0]}|{order[1]}: {self._go_on(order, step)}"
+
+    def _create(self) -> str:
+        vendor = self.dice.choice(BUYABLE)
+        order = self.erp.create_order([NewItem(1001, self.dice.randint(10, 90), 1.25)], vendor, status="B")
+        self._steps[order] = 0
+        return f"{order[0]}|{order[1]}: created for {self.erp.registers.vendors[vendor]}"
+
+    def _go_on(self, order: "Id", step: int) -> str:
+        match step:
+            case 0:
+                self.erp.approve(order)
+                return "approved"
+            case 1:
+                self.erp.add_line(order, any_item(self.dice))
+                return "a line added"
+            case 2 if self.dice.random() >= DELETED:
+                self.erp.receive(order, 1, 5)
+                return "5 received"
+            case 2:
+                self.erp.cancel(order)
+                del self._steps[order]
+                return "cancelled"
+        del self._steps[order]
+        self.erp.finish(order)
         return "closed, the rest is not wanted any more"
 
 

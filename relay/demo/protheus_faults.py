@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, get_args
 
-from relay.demo.rough_http import Reply, Request
+from relay.demo.rough_http import ROUGH, Reply, Request
 
 Endpoint = Literal["query", "token", "write"]
 Fault = Literal[
@@ -64,8 +64,8 @@ class Faults:
 
     def reply(self, fault: Fault) -> Reply:
         """What the caller sees of a fault."""
-        if fault in _PLAIN:
-            return _PLAIN[fault]
+        if fault in ROUGH:
+            return ROUGH[fault]
         status, content = _TEXTS[fault]
         return self._json(status, content)
 
@@ -84,18 +84,6 @@ def ttalk(code: str, message: str, detail: str) -> dict[str, Any]:
     return {"code": code, "message": message, "detailedMessage": detail, "helpUrl": "", "details": []}
 
 
-_HTML: Final = b"<html><head><title>Erro</title></head><body><h1>Internal Server Error</h1></body></html>"
-_PLAIN: Final[Mapping[str, Reply]] = {
-    "html": Reply(500, _HTML, "text/html"),
-    "html_200": Reply(200, _HTML, "text/html"),
-    "503": Reply(503),
-    "503_retry_after": Reply(503, headers={"Retry-After": "1"}),
-    "429": Reply(429, headers={"Retry-After": "1"}),
-    "401_empty": Reply(401),
-    "empty": Reply(200, content_type="application/json"),
-    "reset": Reply(0, manner="reset"),
-    "timeout": Reply(0, manner="silence"),
-}
 _TEXTS: Final[Mapping[str, tuple[int, dict[str, Any]]]] = {
     "401": (401, {"code": 401, "message": "Não autorizado", "detailedMessage": "Usuário ou senha inválidos"}),
     "404": (404, {"errorCode": 404, "errorMessage": "Recurso não encontrado"}),

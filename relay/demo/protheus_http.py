@@ -12,12 +12,11 @@ its pages, and serves any fault a script asks for. Everything it gets wrong is s
 
 import asyncio
 import datetime as dt
-import json
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from relay.demo.protheus import ProtheusDesk
 from relay.demo.protheus_faults import Endpoint, Fault, Faults, Planned, ttalk
@@ -27,10 +26,9 @@ from relay.demo.protheus_query import Limits, QueryFault, generic_query
 from relay.demo.protheus_rows import BRANCHES
 from relay.demo.protheus_seed import seed
 from relay.demo.protheus_wrappers import Refusals, Wrappers
-from relay.demo.rough_http import Reply, Request, serve
+from relay.demo.rough_http import Charset, Reply, Request, json_reply, serve
 
 QUERY_PATH: Final = "/api/framework/v1/genericQuery"
-Charset = Literal["utf-8", "cp1252-declared", "cp1252-silent"]
 
 
 def utc_now() -> dt.datetime:
@@ -189,14 +187,7 @@ class SimulatedProtheus(ProtheusDesk):
         return self.faults.reply("401_empty" if self.options.empty_401 else "401")
 
     def _json(self, status: int, content: Any) -> Reply:
-        text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-        match self.options.charset:
-            case "utf-8":
-                return Reply(status, text.encode("utf-8", "replace"), "application/json")
-            case "cp1252-declared":
-                return Reply(status, text.encode("cp1252", "replace"), "application/json; charset=iso-8859-1")
-            case "cp1252-silent":
-                return Reply(status, text.encode("cp1252", "replace"), "application/json")
+        return json_reply(status, content, self.options.charset)
 
 
 @asynccontextmanager

@@ -7,17 +7,21 @@ politely. So this reads requests from the socket itself; keep-alive works, chunk
 """
 
 import asyncio
+import json
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Final, Literal
+from typing import Any, Final, Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 Manner = Literal["whole", "short", "reset", "silence"]
 """How a reply goes out: complete; fewer bytes than announced; a TCP reset; nothing until the client leaves."""
+
+Charset = Literal["utf-8", "cp1252-declared", "cp1252-silent"]
+"""How a server of TOTVS writes its text, and whether it says so."""
 
 _LONGEST_LINE: Final = 8192
 _BAD_REQUEST: Final = 400
@@ -45,6 +49,29 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
     manner: Manner = "whole"
 
+
+def json_reply(status: int, content: Any, charset: Charset = "utf-8") -> Reply:
+    """JSON in this charset; what CP1252 cannot say becomes a question mark."""
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    if charset == "utf-8":
+        return Reply(status, text.encode("utf-8", "replace"), "application/json")
+    declared = "; charset=iso-8859-1" if charset == "cp1252-declared" else ""
+    return Reply(status, text.encode("cp1252", "replace"), f"application/json{declared}")
+
+
+_HTML: Final = b"<html><head><title>Erro</title></head><body><h1>Internal Server Error</h1></body></html>"
+ROUGH: Final[Mapping[str, Reply]] = {
+    "html": Reply(500, _HTML, "text/html"),
+    "html_200": Reply(200, _HTML, "text/html"),
+    "503": Reply(503),
+    "503_retry_after": Reply(503, headers={"Retry-After": "1"}),
+    "429": Reply(429, headers={"Retry-After": "1"}),
+    "401_empty": Reply(401),
+    "empty": Reply(200, content_type="application/json"),
+    "reset": Reply(0, manner="reset"),
+    "timeout": Reply(0, manner="silence"),
+}
+"""Answers that no program of an ERP gives: those of what stands around it, and none at all."""
 
 Answer = Callable[[Request], Awaitable[Reply]]
 

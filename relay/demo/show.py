@@ -24,7 +24,7 @@ from relay.app.standing import Parts, parts
 from relay.app.working import worker
 from relay.demo.book import Book, Trip
 from relay.demo.receiver import receiver
-from relay.demo.stories import Step, Story, Theatre, protheus, real_tryton
+from relay.demo.stories import Step, Story, Theatre, protheus, real_tryton, rm
 from relay.domain.errors import UserError
 from relay.domain.orders import order_id
 from relay.domain.signing import verifying_key
@@ -96,6 +96,9 @@ async def _erp(plan: Plan, home: Path, book: Book, stack: AsyncExitStack) -> The
     def say(what: str) -> None:
         book.phase = what
 
+    if plan.erp == "rm":
+        say("starting a simulated RM with years of orders")
+        return await stack.enter_async_context(rm(plan.orders))
     if plan.erp == "tryton":
         say("starting a real Tryton (the first time it is installed: about a minute)")
         return await stack.enter_async_context(real_tryton(plan.installed, home / "tryton", say))

@@ -15,6 +15,10 @@ from relay.demo.protheus import NewLine
 from relay.demo.protheus_http import Options, SimulatedProtheus, simulated_protheus
 from relay.demo.protheus_rows import OrderKey
 from relay.demo.protheus_seed import PRODUCTS, VENDORS
+from relay.demo.rm import ORDER_TYPE, NewItem
+from relay.demo.rm_http import RmOptions, SimulatedRm, simulated_rm
+from relay.demo.rm_rows import Id
+from relay.demo.rm_seed import BUYABLE, any_item
 from relay.demo.tryton import tryton
 from relay.demo.tryton_buyer import Buyer
 
@@ -67,6 +71,21 @@ async def protheus(orders: int) -> AsyncIterator[Theatre]:
             len(erp.purchase_orders(deleted=False)),
             24,
             lambda dice: ProtheusStory(erp, dice),
+        )
+
+
+@asynccontextmanager
+async def rm(orders: int) -> AsyncIterator[Theatre]:
+    """A simulated RM with years of orders."""
+    async with simulated_rm(RmOptions(latency=0.02)) as erp:
+        erp.seed(orders)
+        yield Theatre(
+            "rm",
+            {"url": erp.url, "company": 1, "purchase_types": [ORDER_TYPE]},
+            {"username": erp.username, "password": erp.password},
+            sum(record["MovementTypeCode"] == ORDER_TYPE for record in erp.movements()),
+            24,
+            lambda dice: RmStory(erp, dice),
         )
 
 
@@ -135,6 +154,45 @@ class ProtheusStory:
     def _receive(self, order: OrderKey, quantities: list[int]) -> None:
         for position, quantity in enumerate(quantities, 1):
             self.erp.receive(order, f"{position:04d}", quantity)
+
+
+@dataclass
+class RmStory:
+    """Created, approved, changed, received in part, then closed, or cancelled before."""
+
+    erp: SimulatedRm
+    dice: random.Random
+    order: Id | None = None
+
+    @property
+    def remote_id(self) -> str:
+        """Company and movement."""
+        assert self.order is not None
+        return f"{self.order[0]}|{self.order[1]}"
+
+    def steps(self) -> Iterator[Step]:
+        """The changes, in order."""
+        quantity = self.dice.randint(20, 60)
+        yield self._step("created", lambda _: self._create(quantity))
+        yield self._step("approved", self.erp.approve)
+        if self.dice.random() < 0.5:
+            more = {"Quantity": quantity + 2}
+            yield self._step("quantity changed", lambda order: self.erp.change_line(order, 1, more))
+        if self.dice.random() < 0.3:
+            yield self._step("cancelled", self.erp.cancel)
+            return
+        yield self._step("partly received", lambda order: self.erp.receive(order, 1, 10))
+        yield self._step("closed short", self.erp.finish)
+
+    def _step(self, name: str, hand: Callable[[Id], None]) -> Step:
+        async def act() -> None:
+            hand(self.order or (0, 0))
+
+        return Step(name, act)
+
+    def _create(self, quantity: int) -> None:
+        items = [NewItem(1001, quantity, 1.25), any_item(self.dice)]
+        self.order = self.erp.create_order(items, self.dice.choice(BUYABLE), status="B")
 
 
 @dataclass

@@ -23,7 +23,8 @@ empty variable counts as unset.
 Time spans are written as `250ms`, `15s`, `2m`, `1h`, `3d`, or in ISO 8601 (`PT15S`).
 
 Connections and endpoints are not settings: they are added with [commands](cli.md). What a connector asks for is in its
-page ([Protheus](connectors/protheus.md), [Tryton](connectors/tryton.md)) and in `relay connectors show NAME`.
+page ([Protheus](connectors/protheus.md), [RM](connectors/rm.md), [Tryton](connectors/tryton.md)) and in
+`relay connectors show NAME`.
 """
 COLUMNS = ("variable", "type", "default", "meaning")
 PREFIX = "RELAY_"

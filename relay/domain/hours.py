@@ -66,6 +66,8 @@ def _known_zone(name: str) -> str:
     return name
 
 
+Zone = Annotated[str, AfterValidator(_known_zone)]
+"""A time zone by its name."""
 Window = Annotated[str, AfterValidator(_written)]
 Windows = Annotated[tuple[Window, ...], Field(max_length=MOST_WINDOWS)]
 
@@ -77,7 +79,7 @@ class Hours(BaseModel):
 
     open: Windows = ()
     closed: Windows = ()
-    zone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
+    zone: Zone = "UTC"
 
     @property
     def always(self) -> bool:

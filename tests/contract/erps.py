@@ -1,17 +1,25 @@
 """Who is in the suite. A connector joins by one `Harness` here."""
 
+import datetime as dt
+import itertools
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 
 from relay.connectors.protheus import PROTHEUS
+from relay.connectors.rm import RM
 from relay.connectors.tryton import TRYTON
 from relay.demo.protheus import NewLine
 from relay.demo.protheus_http import QUERY_PATH, Options, SimulatedProtheus
 from relay.demo.protheus_login import TOKEN_PATH
+from relay.demo.rm import NewItem
+from relay.demo.rm_http import LIST_PATH as RM_LIST
+from relay.demo.rm_http import TOKEN_PATH as RM_TOKEN
+from relay.demo.rm_http import RmOptions, SimulatedRm
 from relay.demo.rough_http import Request
 from relay.domain.mapping import MappingOverrides
 from tests.contract.harness import CANARY, Harness, Replay
@@ -82,6 +90,81 @@ PROTHEUS_HARNESS = Harness(
 )
 
 
+# RM: the simulator itself answers, too.
+
+
+def rm_orders(erp: SimulatedRm) -> None:
+    erp.seed(0)
+    ncm = {"NCMId": "73181500"}
+    items = [NewItem(number, 100, price, fields=ncm) for number, price in ((1001, 1.25), (1002, 37.9), (1006, 145))]
+    orders = []
+    for number in range(8):
+        erp.sell(number + 1)
+        orders.append(
+            erp.create_order(
+                items[: 1 + number % 3],
+                "F00012" if number % 2 else "F00013",
+                status="AB"[number % 2],
+                fields={
+                    "Observation": "Peça de reposição – urgente" if number % 4 else None,
+                    "FreeField1": "OBRA 17",
+                    "OrderNumber": f"P-{number}",
+                    "complementaryFields": {"PRIORIDADE": "ALTA", "PESO": 12.5},
+                    "Series": "OC",
+                },
+            )
+        )
+    erp.receive(orders[2], 1, 40)
+    erp.receive(orders[3], 1, 100)
+    erp.cancel(orders[4])
+    erp.finish(orders[5])
+    erp.create_order(items[:1], company=2)
+    erp.delete(erp.create_order(items[:1]))
+
+
+@asynccontextmanager
+async def rm() -> AsyncIterator[httpx.AsyncBaseTransport]:
+    minutes = itertools.count()
+    monday = dt.datetime(2026, 3, 2, 12, tzinfo=dt.UTC)
+    erp = SimulatedRm(RmOptions(password=CANARY, clock=lambda: monday + dt.timedelta(minutes=next(minutes) / 100)))
+    rm_orders(erp)
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        query = {name.lower(): value for name, value in request.url.params.items()}
+        reply = await erp.answer(
+            Request(request.method, request.url.path, query, dict(request.headers), request.content)
+        )
+        return httpx.Response(reply.status, content=reply.body, headers={"Content-Type": reply.content_type})
+
+    yield httpx.MockTransport(answer)
+
+
+def _movements(content: dict[str, Any]) -> list[dict[str, Any]]:
+    return [row for row in content.get("items", (content,)) if "Items" in row and row["MovementTypeCode"] == "1.1.10"]
+
+
+RM_HARNESS = Harness(
+    kind=RM,
+    settings={"url": "http://erp.example", "company": 1, "purchase_types": ["1.1.10"]},
+    mapping=MappingOverrides(
+        currencies={"R$": "ARS"},
+        units={"UN": "EA"},
+        statuses={"B": "on_hold"},
+        fields={"OrderNumber": "auto", "complementaryFields.PESO": "number", "FreeField2": "omit"},
+        line_fields={"NCMId": "code"},
+        decimals={"UnitPrice": 4},
+    ),
+    username="relay",
+    open=rm,
+    ids=frozenset(f"1|{4700 + 2 * number}" for number in range(1, 9)),
+    is_read=lambda request: request.method == "GET" and request.url.path.lower().startswith(RM_LIST),
+    is_login=lambda request: request.method == "POST" and request.url.path == RM_TOKEN,
+    rows=_movements,
+    owner=lambda row: str(row["InternalId"]),
+    keys=frozenset({"InternalId", "CompanyId", "MovementId", "MovementTypeCode"}),
+)
+
+
 # Tryton: recorded from a real one by tests/contract/record_tryton.py.
 
 
@@ -120,4 +203,4 @@ TRYTON_HARNESS = Harness(
     keys=frozenset({"id"}),
 )
 
-HARNESSES = (PROTHEUS_HARNESS, TRYTON_HARNESS)
+HARNESSES = (PROTHEUS_HARNESS, RM_HARNESS, TRYTON_HARNESS)

@@ -41,7 +41,7 @@ def offered(*words, **settings):
         (("conne",), ["connectors", "connections"]),
         (("orders", ""), ["list", "show", "history"]),
         (("orders", "list", "--dele"), ["--deleted"]),
-        (("connections", "add", ""), ["protheus", "tryton"]),
+        (("connections", "add", ""), ["protheus", "rm", "tryton"]),
         (("connectors", "show", "pro"), ["protheus"]),
         (("endpoints", "show", ""), []),
     ],

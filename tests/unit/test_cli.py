@@ -101,7 +101,7 @@ def test_a_group_without_a_command_shows_its_help(relay):
         (["deliveries", "list", "--since", "foo"], "'foo' is not a time: write it like 2026-12-01T08:00Z, or how long"),
         (["replay", "start", "x", "--status", "foo"], "Invalid value for '--status': 'foo' is not one of 'delivered'"),
         ([*ADD, "--poll-every", "soon"], "'soon' is not a time span: write it like 250ms, 15s, 2m, 1h or 3d"),
-        (["connectors", "show", "sap"], "there is no connector 'sap': the known ones are protheus, tryton"),
+        (["connectors", "show", "sap"], "there is no connector 'sap': the known ones are protheus, rm, tryton"),
         (["connections", "add", "sap", "--customer", "acme"], "there is no connector 'sap'"),
         ([*ADD, "--set", "tenant"], "--set 'tenant' cannot be read: write it as --set NAME=VALUE"),
         ([*ADD, "--set", "currencies={1"], "--set currencies: the value begins like JSON and is none"),
@@ -177,7 +177,7 @@ def test_a_database_that_does_not_answer_is_another_exit_code(relay, environment
 
 
 def test_connectors_are_listed_with_what_each_asks_for(relay):
-    assert {"name": "tryton", "title": "Tryton"}.items() <= relay("connectors", "--json").json[1].items()
+    assert {"name": "tryton", "title": "Tryton"}.items() <= relay("connectors", "--json").json[2].items()
     assert relay("connectors", "list").out == relay("connectors").out != ""
     form = relay("connectors", "show", "protheus", "--json").json
     fields = {each["name"]: each for each in form["settings"]}

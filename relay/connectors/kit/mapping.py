@@ -21,6 +21,7 @@ from relay.domain.orders import Line, PurchaseOrder, Status
 
 FieldType = Literal["text", "amount", "date", "datetime", "boolean", "code", "object"]
 LINES: Final = "lines[]."
+_OWN: Final = "custom_fields."
 _NOTHING_TAKEN: Final[Mapping[str, "Writable"]] = MappingProxyType({})
 
 
@@ -158,7 +159,9 @@ def _value(rule: Rule, value: Any, remote_id: str) -> Any:
 
 
 def _place(fields: dict[str, Any], path: str, value: Any) -> None:
-    *parents, last = path.split(".")
+    # An extra column keeps its source name, dots and all.
+    own = path.startswith(_OWN)
+    *parents, last = (_OWN.removesuffix("."), path.removeprefix(_OWN)) if own else path.split(".")
     for step in parents:
         fields = fields.setdefault(step, {})
     fields[last] = value

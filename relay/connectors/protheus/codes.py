@@ -4,29 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from relay.connectors.kit.units import BRAZILIAN
 from relay.connectors.protheus import legend
 from relay.domain.mapping import MappingOverrides, Names, Overridable
 from relay.domain.orders import Status
-
-UNITS: Final[Mapping[str, str]] = {
-    "UN": "C62",
-    "PC": "H87",
-    "KG": "KGM",
-    "GR": "GRM",
-    "TN": "TNE",
-    "TL": "TNE",
-    "MT": "MTR",
-    "M": "MTR",
-    "M2": "MTK",
-    "M3": "MTQ",
-    "LT": "LTR",
-    "L": "LTR",
-    "ML": "MLT",
-    "HR": "HUR",
-    "DZ": "DZN",
-    "PR": "PR",
-}
-"""Usual Protheus units as UN/ECE Recommendation 20 codes. Boxes and the like are the customer's own: map them."""
 
 CURRENCIES: Final[Mapping[str, str]] = {"1": "BRL"}
 """MV_MOEDA1 is the local currency."""
@@ -56,7 +37,7 @@ class Codes:
 
     def unit(self, raw: str | None) -> str | None:
         """The Rec 20 code of a unit, or None: not mapped."""
-        return self.own.units.get(raw or "") or UNITS.get(raw or "")
+        return self.own.units.get(raw or "") or BRAZILIAN.get(raw or "")
 
     def places(self, column: str) -> int:
         """Decimals of a column here."""
