@@ -26,6 +26,7 @@ from bench.trouble import Lost
 from relay.ports import Admissions
 from relay.runners import ConnectionParts, ConnectionRunner, utc_now
 from relay.stages.admit import Admit
+from relay.stages.letters import Letters
 from relay.stages.poll import Patience, Poll
 from relay.stages.publish import Destinations, Publish
 from relay.stages.reconcile import Doubt
@@ -120,7 +121,7 @@ async def _warm(at: Installation, plan: Plan, worker: Crew) -> None:
 async def _consumer(at: Installation, store: Admissions) -> AsyncIterator[KafkaBroker]:
     topics = at.topics
     consumer = consuming(
-        at.stand.access, at.stand.capabilities, topics, Admit(store, at.publisher, topics.dead_letters)
+        at.stand.access, at.stand.capabilities, topics, Admit(store, Letters(at.publisher, topics.dead_letters))
     )
     await consumer.start()
     try:

@@ -92,6 +92,22 @@ class Poll(Room):
     )
 
 
+class Commands(Room):
+    """Writing to ERPs."""
+
+    largest: ByteSize = Field(
+        ByteSize(256 * 1024), ge=1024, le=16 * 1024 * 1024, description="Most bytes of one command."
+    )
+    expire_after: Span = Field(
+        timedelta(days=1), description="A command that does not say how long it may wait expires after this."
+    )
+    signed: Literal["off", "required"] = Field(
+        "off",
+        description="Whether commands from Kafka must be signed with the command key of their connection; off: whoever "
+        "may write to the topic may command.",
+    )
+
+
 class Deliver(Room):
     """Sending webhooks."""
 
@@ -209,6 +225,7 @@ class Settings(BaseSettings):
     kafka: Kafka = Kafka()
     vault: Vault = Vault()
     poll: Poll = Poll()
+    commands: Commands = Commands()
     deliver: Deliver = Deliver()
     egress: Egress = Egress()
     leases: Leases = Leases()

@@ -21,9 +21,10 @@ from prometheus_client import REGISTRY
 from relay import __version__
 from relay.domain.errors import Transient
 from relay.domain.events import ChangeEvent
+from relay.domain.messages import Incoming
 from relay.domain.notices import NoticeEvent
 from relay.domain.orders import OrderDocument
-from relay.stages.admit import Admit, Incoming
+from relay.stages.admit import Admit
 from relay.wire.kafka import Capabilities, KafkaAccess, Topics, security
 
 if TYPE_CHECKING:

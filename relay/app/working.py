@@ -30,6 +30,7 @@ from relay.settings import Settings
 from relay.stages.admit import Admit
 from relay.stages.held import Runner
 from relay.stages.lease import KeepLeases
+from relay.stages.letters import Letters
 from relay.stages.notify import Notify
 from relay.stages.poll import Patience
 from relay.stages.publish import Destinations
@@ -272,7 +273,7 @@ def _wired(settings: Settings, wires: Wires, standing_on: Parts, health: str) ->
             Watch("endpoints", owner, DueEndpoints(wires.database), endpoints_held.ring, WATCH_AGAIN),
         ),
         consumer=consuming(
-            wires.access, wires.capabilities, topics, Admit(admissions, wires.publisher, topics.dead_letters)
+            wires.access, wires.capabilities, topics, Admit(admissions, Letters(wires.publisher, topics.dead_letters))
         ),
         retention=RetentionStore(wires.database, settings.database.keep),
         idempotency=IdempotencyStore(wires.database),

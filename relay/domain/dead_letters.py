@@ -4,7 +4,11 @@ The original headers stay byte for byte and come first; the key and the value ar
 the names of Kafka Connect, so that tools made for its dead letter queues understand ours.
 """
 
-from relay.domain.messages import Headers, Reason, without_secrets
+import base64
+
+import orjson
+
+from relay.domain.messages import Headers, Incoming, Reason, without_secrets
 
 CONNECT = "__connect.errors."
 
@@ -35,3 +39,37 @@ def dead_letter_headers(  # noqa: PLR0913  each is one fact of the letter
         CONNECT + "exception.message": told,
     }
     return (*original, *((name, value.encode()) for name, value in ours.items()))
+
+
+def origin_of(message: Incoming) -> bytes:
+    """All of a message but its value, as one text that the store can hold: see `original`."""
+    return orjson.dumps(
+        [
+            message.topic,
+            message.partition,
+            message.offset,
+            _kept(message.key),
+            [[name.encode(errors="surrogateescape").hex(), _kept(value)] for name, value in message.headers],
+        ]
+    )
+
+
+def original(origin: bytes, value: bytes) -> Incoming:
+    """The message again, byte for byte."""
+    topic, partition, offset, key, headers = orjson.loads(origin)
+    return Incoming(
+        topic,
+        partition,
+        offset,
+        _given(key),
+        value,
+        tuple((bytes.fromhex(name).decode(errors="surrogateescape"), _given(each)) for name, each in headers),
+    )
+
+
+def _kept(value: bytes | None) -> str | None:
+    return None if value is None else base64.b64encode(value).decode()
+
+
+def _given(kept: str | None) -> bytes | None:
+    return None if kept is None else base64.b64decode(kept)

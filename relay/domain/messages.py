@@ -84,6 +84,18 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Incoming:
+    """One message as it came from a topic."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None = field(repr=False)
+    headers: Headers = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Published:
     """What came of publishing a sequence: only its first `acknowledged` messages are known to be in the broker.
 

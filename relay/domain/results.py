@@ -90,7 +90,7 @@ class ResultData(Value):
 
     id: Text = Field(description="relay's own id of the command, `cmd_...`.")
     command_id: Text
-    type: CommandType
+    type: CommandType | None = Field(description="Null when what was sent has no type that relay knows.")
     customer_id: Text
     connection_id: Text
     outcome: Outcome

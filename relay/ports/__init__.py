@@ -4,7 +4,7 @@ from relay.ports.clock import Clock, Dice
 from relay.ports.connectors import Connector, ConnectorKind, Found, Mappings, Pace, Page, Rejected, Sample
 from relay.ports.deliveries import Bite, Deliveries, Heads, ReplayLook, Replays, Rules, Space, Verifying
 from relay.ports.events import Admissions, FormerMappings, Orders, Outbox, OutboxEntry, OutboxRow, Syncs
-from relay.ports.intake import Intake, Kept, NewCommand, Overdue, Standing
+from relay.ports.intake import Intake, Kept, NewCommand, Overdue, Standing, expired_letter
 from relay.ports.leases import Claimed, Leasing, Renewed, Watching
 from relay.ports.wires import Asking, Publishing, Sending
 from relay.ports.writing import Commands, Ended, OpenCommand, Prepared, Writer
@@ -52,4 +52,5 @@ __all__ = [
     "Verifying",
     "Watching",
     "Writer",
+    "expired_letter",
 ]

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Protocol
 
 from relay.domain.connections import ConnectionState
+from relay.domain.messages import Reason
 from relay.domain.results import Outcome
 from relay.ports.events import OutboxEntry
 
@@ -86,3 +87,18 @@ class Intake(Protocol):
     async def save_overdue(self, expired: Sequence[tuple[Overdue, Sequence[OutboxEntry]]]) -> int:
         """They are over, those that still wait, and their entries are told; how many."""
         ...
+
+
+def expired_letter(command_key: str, raw: bytes, origin: bytes, now: datetime) -> OutboxEntry:
+    """The message of a command that ran out of time, as it came."""
+    return OutboxEntry(
+        event_id="ltr_" + command_key.removeprefix("cmd_"),
+        stream="dead-letters",
+        remote_id=command_key,
+        sequence=0,
+        type=Reason.EXPIRED,
+        occurred_at=now,
+        body=raw,
+        problem="it was not done before it expired",
+        origin=origin,
+    )

@@ -13,9 +13,8 @@ import orjson
 from relay.domain.commands import read_command
 from relay.domain.connections import Connection, Lease
 from relay.domain.errors import LeaseLost
-from relay.domain.messages import Reason
 from relay.domain.results import Outcome
-from relay.ports import Ended, OpenCommand, OutboxEntry
+from relay.ports import Ended, OpenCommand, expired_letter
 from relay.store.database import Database, guard
 from relay.store.orders import write_page
 from relay.store.trouble import storable
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
 RESULTS: Final = "command-results"
 """The stream of results in the outbox."""
-LETTERS: Final = "dead-letters"
 
 # Those in doubt that are not due yet stand behind what is due, or a few that wait for their ERP would hide all others.
 HEADS = """
@@ -119,29 +117,10 @@ class CommandStore:
             if row is not None:
                 await connection.execute(PROMOTE, [lease.subject], [row["lane"]])
                 if ended.outcome == Outcome.EXPIRED and row["origin"] is not None:
-                    entries.append(_letter(ended, row, entries[0].occurred_at))
+                    entries.append(expired_letter(ended.id, row["raw"], row["origin"], entries[0].occurred_at))
             await write_page(connection, origin, ended.snapshots, entries)
 
         await self._database.transact(work)
-
-
-def expired_letter(command_key: str, at: datetime, raw: bytes, origin: bytes) -> OutboxEntry:
-    """The message of a command that ran out of time, as it came, for the dead letters."""
-    return OutboxEntry(
-        event_id="ltr_" + command_key.removeprefix("cmd_"),
-        stream=LETTERS,
-        remote_id=command_key,
-        sequence=0,
-        type=Reason.EXPIRED,
-        occurred_at=at,
-        body=raw,
-        problem="it was not done before it expired",
-        origin=origin,
-    )
-
-
-def _letter(ended: Ended, row: "asyncpg.Record", at: datetime) -> OutboxEntry:
-    return expired_letter(ended.id, at, row["raw"], row["origin"])
 
 
 def _open(row: "asyncpg.Record") -> OpenCommand:

@@ -19,6 +19,7 @@ from relay.domain.errors import Unavailable
 from relay.domain.events import EVENT_TYPES
 from relay.ports import OutboxEntry
 from relay.stages.admit import Admit
+from relay.stages.letters import Letters
 from relay.stages.publish import Destinations, Publish
 from relay.streams import consuming
 from relay.wire.kafka import KafkaAccess, Topics, probe
@@ -66,7 +67,7 @@ class Kafka:
     async def consumer(self, *, away=False):
         """A consumer of the changes topic, and what it asked of the store."""
         admissions = Admissions(self.store, away)
-        admit = Admit(admissions, self.publisher, TOPICS.dead_letters)
+        admit = Admit(admissions, Letters(self.publisher, TOPICS.dead_letters))
         broker = consuming(self.access, self.capabilities, TOPICS, admit, pause=PAUSE)
         await broker.start()
         [subscriber] = broker.subscribers

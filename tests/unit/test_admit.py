@@ -6,9 +6,10 @@ from hypothesis import strategies as st
 
 from relay.domain.cloudevents import cloudevent_headers
 from relay.domain.errors import Unavailable
-from relay.domain.messages import MessageRefused, Reason
+from relay.domain.messages import Incoming, MessageRefused, Reason
 from relay.ports import OutboxEntry
-from relay.stages.admit import Admit, Incoming
+from relay.stages.admit import Admit
+from relay.stages.letters import Letters
 from tests.fakes import LEASE, START, Broker, World, connection, endpoint, run
 
 TYPE = "purchase_order.created"
@@ -28,7 +29,7 @@ def message(name, kind=TYPE, offset=0, value=b"{}"):
 
 
 def admit(world, broker, *batch):
-    return run(Admit(world, broker, "dead").run_once(batch))
+    return run(Admit(world, Letters(broker, "dead")).run_once(batch))
 
 
 def reasons(broker):

@@ -11,7 +11,7 @@ from faststream.kafka import TestKafkaBroker
 from structlog.testing import capture_logs
 
 from relay.domain.errors import Unavailable
-from relay.stages.admit import Incoming
+from relay.domain.messages import Incoming
 from relay.streams import consuming, documented
 from relay.wire.kafka import Capabilities, KafkaAccess, Topics
 
