@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from fastapi import APIRouter, FastAPI
 
+from relay.api.commands import commands_router
 from relay.api.connections import connections_router
 from relay.api.core import Core
 from relay.api.customers import connectors_router, customers_router
@@ -26,6 +27,7 @@ ROUTERS: tuple[Callable[[Core], APIRouter], ...] = (
     all_syncs_router,
     endpoints_router,
     orders_router,
+    commands_router,
     mappings_router,
     deliveries_router,
     replays_router,

@@ -148,11 +148,11 @@ def pull_router(log: LogStore, reading: Reading) -> APIRouter:
     return router
 
 
-def wait_seconds(wait: str) -> int:
+def wait_seconds(wait: str, longest: int = LONGEST_WAIT) -> int:
     """Seconds of a `wait` as it is given. Raises UserError."""
     found = _WAIT.fullmatch(wait)
-    if found is None or int(found[1]) > LONGEST_WAIT:
-        raise UserError(f"wait: give 0s to {LONGEST_WAIT}s")
+    if found is None or int(found[1]) > longest:
+        raise UserError(f"wait: give 0s to {longest}s")
     return int(found[1])
 
 

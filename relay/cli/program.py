@@ -14,6 +14,7 @@ from typer.exceptions import TyperException
 from relay import __version__
 from relay.cli import (
     audit,
+    commands,
     connections,
     connectors,
     customers,
@@ -39,7 +40,12 @@ from relay.log import configure
 
 log = structlog.get_logger()
 
-NOUNS, TROUBLE, ACCESS, TRIAL = "Connect, read and deliver", "When something is wrong", "Keys and callers", "Try it"
+NOUNS, TROUBLE, ACCESS, TRIAL = (
+    "Connect, read, write, deliver",
+    "When something is wrong",
+    "Keys and callers",
+    "Try it",
+)
 ARRANGED = (RUN, NOUNS, TROUBLE, ACCESS, TRIAL)
 """Groups of commands in `relay --help`."""
 
@@ -88,6 +94,7 @@ for noun, group in (
     ("customers", customers.app),
     ("connections", connections.app),
     ("orders", orders.app),
+    ("commands", commands.app),
     ("endpoints", endpoints.app),
     ("deliveries", deliveries.app),
     ("replay", replay.app),

@@ -9,6 +9,7 @@ are the errors that the operations themselves raise.
 """
 
 from relay.client.callers import CallerCalls
+from relay.client.commands import CommandCalls
 from relay.client.connections import ConnectionCalls
 from relay.client.customers import CustomerCalls
 from relay.client.deliveries import DeliveryCalls
@@ -27,6 +28,7 @@ class Client(
     MappingCalls,
     SyncCalls,
     OrderCalls,
+    CommandCalls,
     EndpointCalls,
     DeliveryCalls,
     KeyCalls,

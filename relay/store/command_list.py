@@ -1,6 +1,6 @@
 """Commands as people see them: what was asked, where it stands, and what became of it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,24 +11,29 @@ from relay.store.trouble import storable
 if TYPE_CHECKING:
     import asyncpg
 
-SHOWN = """
-    SELECT k.id, k.position, k.connection_id, k.customer_id, k.command_id, k.type, k.remote_id, k.state, k.outcome,
-           k.dry_run, k.body, k.source, k.caller, k.due_at, k.attempts, k.problem, k.expires_at, k.sent_at, k.result,
-           k.created_at, k.done_at
-    FROM commands AS k
+COLUMNS = """
+    k.id, k.position, k.connection_id, k.customer_id, k.command_id, k.type, k.remote_id, k.state, k.outcome, k.dry_run,
+    k.source, k.caller, k.due_at, k.attempts, k.problem, k.expires_at, k.sent_at, k.created_at, k.done_at,
+    c.name AS connection, c.state AS connection_state
 """
-ONE = SHOWN + "WHERE k.id = $1"
+FOUND = " FROM commands AS k JOIN connections AS c ON c.id = k.connection_id "
+WHOLE = f"SELECT {COLUMNS}, k.body, k.result {FOUND}"
+ONE = WHOLE + "WHERE k.id = $1"
 # By their sender's id, within one connection.
-NAMED = SHOWN + "WHERE k.connection_id = $1 AND k.command_id = $2"
-PAGE = (
-    SHOWN
-    + """
-    WHERE k.connection_id = $1 AND k.position < $2
-      AND ($4::text IS NULL OR k.state = $4) AND ($5::text IS NULL OR k.outcome = $5)
+NAMED = WHOLE + "WHERE k.connection_id = $1 AND k.command_id = $2"
+# Of the results only those that say why: the others may hold whole orders.
+PAGE = f"""
+    SELECT {COLUMNS}, CASE WHEN k.outcome IN ('rejected', 'expired', 'unknown') THEN k.result END AS result
+    {FOUND} WHERE k.connection_id = $1 AND k.position < $2
+      AND ($4::text IS NULL OR k.state = $4) AND ($5::text IS NULL OR coalesce(k.outcome, 'accepted') = $5)
     ORDER BY k.position DESC LIMIT $3
 """
-)
 OF_ORDER = PAGE.replace("k.connection_id = $1", "k.connection_id = $1 AND k.remote_id = $6")
+# The newest of each connection, of which the newest: no index of all commands would help one connection's page.
+OF_ALL = """
+    SELECT k.* FROM connections, LATERAL (one) AS k WHERE $1::text IS NULL ORDER BY k.position DESC LIMIT $3
+""".replace("one", PAGE.replace("$1", "connections.id"))
+OVER = "SELECT id FROM commands WHERE id = ANY($1::text[]) AND state = 'done'"
 NEWEST = 2**63 - 1
 """A position that no command reaches."""
 MOST = 100
@@ -36,7 +41,7 @@ MOST = 100
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which commands are looked for: None: all. `state` is waiting, sending or done."""
+    """Which commands are looked for: None: all. `state` is waiting, sending or done; `accepted` is not over."""
 
     state: str | None = None
     outcome: str | None = None
@@ -64,14 +69,23 @@ class CommandList:
             raise NotFound(f"there is no command {id!r}: see `relay commands list`, or it was forgotten")
         return dict(row)
 
+    async def over(self, ids: Collection[str]) -> Mapping[str, int]:
+        """1 for each of these that is over."""
+        async with self._database.session() as connection:
+            return {row["id"]: 1 for row in await connection.fetch(OVER, list(ids))}
+
     async def commands(
-        self, connection_id: str, wanted: Wanted = ALL, *, before: int = NEWEST, most: int = MOST
+        self, connection_id: str | None, wanted: Wanted = ALL, *, before: int = NEWEST, most: int = MOST
     ) -> list[Mapping[str, Any]]:
-        """The latest of a connection, newest first, those at positions less than `before`."""
+        """The latest, newest first, those at positions less than `before`; None: of all connections.
+
+        An order is looked for within one connection only.
+        """
         narrow = (wanted.state, wanted.outcome)
         async with self._database.session() as connection:
             if wanted.remote_id is None:
-                rows = await connection.fetch(PAGE, connection_id, before, most, *narrow)
+                page = OF_ALL if connection_id is None else PAGE
+                rows = await connection.fetch(page, connection_id, before, most, *narrow)
             elif storable(wanted.remote_id) != wanted.remote_id:
                 rows = []
             else:

@@ -120,6 +120,7 @@ HOT = [
     (command_list.PAGE, ("con_1", 9000, 50, None, None), "commands_connection"),
     (command_list.OF_ORDER, ("con_1", 9000, 50, None, None, "p1"), "commands_order"),
     (command_list.NAMED, ("con_1", "1"), "commands_connection_id_command_id_key"),
+    (command_list.OVER, (["cmd_1", "cmd_2"],), "commands_pkey"),
     (retention.FORGET_COMMANDS, (TTL, 10), "commands_done"),
     (watch.CONNECTIONS, ("w1", TTL), "commands_heads"),
     (retention.FORGET_SYNCS, (TTL * 10_000, 10), "syncs_ended"),

@@ -15,6 +15,7 @@ from relay import __version__
 from relay.cli.program import ARRANGED, app
 from relay.cli.running import GARBAGE, settled
 from relay.cli.shown import brief, clean, details, table, worded
+from relay.domain.commands import CommandType, read_command
 from relay.vault.keyring import Keyring
 
 pytest_plugins = ["tests.fixtures.cli"]
@@ -75,7 +76,8 @@ def test_every_command_that_ends_by_itself_answers_scripts_in_json():
 
 
 @pytest.mark.parametrize(
-    "noun", ["connectors", "customers", "connections", "orders", "endpoints", "deliveries", "replay", "operators"]
+    "noun",
+    ["connectors", "customers", "connections", "orders", "commands", "endpoints", "deliveries", "replay", "operators"],
 )
 def test_every_noun_is_listed(noun):
     assert "list" in typer.main.get_command(app).commands[noun].commands
@@ -96,6 +98,7 @@ def test_a_group_without_a_command_shows_its_help(relay):
         (["connections", "list", "--jsno"], "No such option: --jsno"),
         (["deliveries", "list", "--most", "0"], "Invalid value for '--most'"),
         (["endpoint", "list"], "No such command 'endpoint'. Did you mean 'endpoints'? See `relay --help`."),
+        (["commands", "example", "explode"], "Invalid value for 'TYPE': 'explode' is not one of 'create', 'update'"),
         (["endpoints", "change", "x"], "nothing to change: give at least one of the options"),
         (["endpoints", "change", "x", "--access-file", "a", "--no-access"], "give --access-file or --no-access"),
         (["deliveries", "list", "--since", "foo"], "'foo' is not a time: write it like 2026-12-01T08:00Z, or how long"),
@@ -174,6 +177,13 @@ def test_a_database_that_does_not_answer_is_another_exit_code(relay, environment
 
 
 # Connectors and keys
+
+
+@pytest.mark.parametrize("kind", CommandType)
+def test_a_filled_command_of_each_type_is_printed_and_each_has_an_id_of_its_own(relay, kind):
+    one, other = (read_command(relay("commands", "example", kind).json) for _ in range(2))
+    assert (one.type, one.command_id == other.command_id) == (kind, False)
+    assert one == other.model_copy(update={"command_id": one.command_id})
 
 
 def test_connectors_are_listed_with_what_each_asks_for(relay):

@@ -1,0 +1,39 @@
+"""Commands, as `relay.control` has them, over HTTP."""
+
+from relay.client.calls import Calls, segment
+from relay.control.commands import CommandView
+from relay.domain.errors import NotFound, UserError
+from relay.domain.results import Outcome
+
+ID = "cmd_"
+"""How relay's own ids begin."""
+
+
+class CommandCalls(Calls):
+    """What people do with commands. A connection is named by its id, its name, or customer/name."""
+
+    async def commands(
+        self,
+        connection: str | None = None,
+        *,
+        most: int = 50,
+        state: str | None = None,
+        outcome: Outcome | None = None,
+        remote_id: str | None = None,
+    ) -> list[CommandView]:
+        """The latest commands, newest first; None: of all connections."""
+        of = None if connection is None else await self._id("connection", connection)
+        narrow = {"state": state, "outcome": outcome, "remote_id": remote_id}
+        return await self._list(CommandView, "/v1/commands", most, connection=of, **narrow)
+
+    async def command(self, name: str, connection: str | None = None) -> CommandView:
+        """One command by relay's own id, or by its sender's together with the connection."""
+        if connection is None:
+            if not name.startswith(ID):
+                raise UserError(f"{name!r} is a sender's id: say which connection, too (--connection)")
+            return await self._get(CommandView, f"/v1/commands/{segment(name)}")
+        of = await self._id("connection", connection)
+        found = await self._list(CommandView, "/v1/commands", connection=of, command_id=name)
+        if not found:
+            raise NotFound(f"{connection} has no command {name!r}: see `relay commands list`, or it was forgotten")
+        return found[0]
