@@ -22,7 +22,7 @@ from relay.demo.rm_http import TOKEN_PATH as RM_TOKEN
 from relay.demo.rm_http import RmOptions, SimulatedRm
 from relay.demo.rough_http import Request
 from relay.domain.mapping import MappingOverrides
-from tests.contract.harness import CANARY, Harness, Replay
+from tests.contract.harness import CANARY, Harness, Replay, ReplayInTurn, Writing
 
 RECORDINGS = Path(__file__).parent / "recordings"
 
@@ -173,6 +173,11 @@ async def tryton() -> AsyncIterator[httpx.AsyncBaseTransport]:
     yield Replay(RECORDINGS / "tryton.json", nothing=lambda _: httpx.Response(200, json={"result": []}))
 
 
+@asynccontextmanager
+async def tryton_writing(name: str) -> AsyncIterator[httpx.AsyncBaseTransport]:
+    yield ReplayInTurn(RECORDINGS / "tryton_writing.json", name)
+
+
 def _method(request: httpx.Request) -> str:
     return str(json.loads(request.content)["method"]) if request.content else ""
 
@@ -191,7 +196,8 @@ TRYTON_HARNESS = Harness(
     open=tryton,
     ids=frozenset(str(number) for number in range(1, 9)),
     is_read=lambda request: (
-        _method(request).rpartition(".")[2] in {"search", "search_read", "fields_get", "read", "get_access"}
+        _method(request).rpartition(".")[2]
+        in {"search", "search_read", "fields_get", "read", "get_access", "get_preferences", "on_change"}
     ),
     is_login=lambda request: _method(request) == "common.db.login",
     rows=lambda content: [
@@ -201,6 +207,25 @@ TRYTON_HARNESS = Harness(
     ],
     owner=lambda row: str(row["id"]),
     keys=frozenset({"id"}),
+    writing=Writing(
+        open=tryton_writing,
+        order={
+            "vendor": {"code": "F001"},
+            "ship_to": {"location_code": "WH"},
+            "payment_terms": {"remote_id": "4"},
+            "currency": "XTS",
+            "order_date": "2026-11-27",
+            "notes": "Entregar na doca 3 – urgente",
+        },
+        lines=[
+            {"item": {"code": "PAR-M8"}, "quantity": "100", "unit_price": "1.2500"},
+            {"item": {"code": "ROL-6204"}, "quantity": "4", "unit": "EA", "unit_price": "37.90"},
+        ],
+        update={"delivery_date": "2026-12-24"},
+        line={"quantity": "12", "unit_price": "1.2"},
+        unknown=("vendor.code", {"vendor": {"code": "F999"}}),
+    ),
 )
 
 HARNESSES = (PROTHEUS_HARNESS, RM_HARNESS, TRYTON_HARNESS)
+WRITING = tuple(harness for harness in HARNESSES if harness.writing)

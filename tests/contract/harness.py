@@ -7,7 +7,7 @@ A connector joins with one `Harness` in `erps.py`.
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import date
@@ -24,6 +24,28 @@ CANARY = "canary-7f3a9c-password"
 QUICK = Pace(per_second=1e6, burst=10**6, at_once=4, timeout=30)
 
 Answer = Callable[[httpx.Request], httpx.Response]
+
+
+@dataclass(frozen=True)
+class Writing:
+    """What a connector that writes brings to the suite of writers: orders that its ERP takes, and one it does not.
+
+    Orders, lines and fields are as in a command.
+    """
+
+    open: Callable[[str], AbstractAsyncContextManager[httpx.AsyncBaseTransport]]
+    """The ERP for the scenario of this name; what it writes is there until it is closed."""
+    order: Mapping[str, Any]
+    lines: Sequence[Mapping[str, Any]]
+    """At least two."""
+    update: Mapping[str, Any]
+    """Other values of the header, which a new order takes."""
+    line: Mapping[str, Any]
+    """Other values of any of `lines`."""
+    unknown: tuple[str, Mapping[str, Any]]
+    """A canonical field, and what of the header makes the ERP refuse it as unknown."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Settings that writing needs."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +71,7 @@ class Harness:
     """Fields that say whose a record is: spoilt ones are tested where they can be, beside the connector."""
     nothing: Answer = field(default=lambda _: httpx.Response(404))
     """The answer to a question that spoilt records led to and nobody recorded."""
+    writing: Writing | None = None
 
     def connect(
         self, transport: httpx.AsyncBaseTransport, mappings: Mappings | None = None, **settings: Any
@@ -129,6 +152,43 @@ class Replay(httpx.AsyncBaseTransport):
             assert self.lenient, f"not recorded, record again: {question(request)[:500]}"
             return self.nothing(request)
         return httpx.Response(200, text=body, headers={"Content-Type": "application/json"})
+
+
+class ReplayInTurn(httpx.AsyncBaseTransport):
+    """One recorded scenario: the same question may be answered otherwise after a write."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        recorded = json.loads(path.read_text(encoding="utf-8"))
+        self.bodies: list[str] = recorded["bodies"]
+        self.turns: dict[str, list[int]] = {asked: list(turns) for asked, turns in recorded["scenarios"][name].items()}
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        turns = self.turns.get(question(request))
+        assert turns, f"not recorded, record again: {question(request)[:500]}"
+        return httpx.Response(200, text=self.bodies[turns.pop(0)], headers={"Content-Type": "application/json"})
+
+
+class RecordingInTurn(httpx.AsyncBaseTransport):
+    """Keeps what a real ERP answers in each scenario, for `ReplayInTurn`; `clean` makes a body fit to be kept."""
+
+    def __init__(self, clean: Callable[[httpx.Request, str], str]) -> None:
+        self.inner: httpx.AsyncBaseTransport = httpx.MockTransport(lambda _: httpx.Response(404))
+        self.clean = clean
+        self.bodies: dict[str, int] = {}
+        self.scenarios: dict[str, dict[str, list[int]]] = {}
+        self.name = ""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        reply = await self.inner.handle_async_request(request)
+        await reply.aread()
+        assert reply.status_code == 200, reply.text
+        number = self.bodies.setdefault(self.clean(request, reply.text), len(self.bodies))
+        self.scenarios.setdefault(self.name, {}).setdefault(question(request), []).append(number)
+        return httpx.Response(200, text=reply.text)
+
+    def write(self, path: Path) -> None:
+        text = json.dumps({"bodies": list(self.bodies), "scenarios": self.scenarios}, ensure_ascii=False, indent=1)
+        path.write_text(text + "\n", encoding="utf-8")
 
 
 class Recording(httpx.AsyncBaseTransport):

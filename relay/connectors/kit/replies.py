@@ -73,9 +73,9 @@ def retry_after(reply: httpx.Response) -> float | None:
     return float(value) if value.isascii() and value.isdecimal() else None
 
 
-def words(text: object) -> str:
-    """A foreign message made safe for an error: one line, no control characters, cut at 200 characters."""
-    return _UNPRINTABLE.sub(" ", str(text)).strip()[:_WORDS_KEPT]
+def words(text: object, most: int = _WORDS_KEPT) -> str:
+    """A foreign message made safe for an error: one line, no control characters, cut at 200 characters or `most`."""
+    return _UNPRINTABLE.sub(" ", str(text)).strip()[:most]
 
 
 def _error(reply: httpx.Response, message: str) -> Transient | Permanent:

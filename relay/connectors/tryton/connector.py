@@ -1,4 +1,4 @@
-"""Tryton, reading purchase orders over its JSON-RPC.
+"""Tryton, its purchase orders read over its JSON-RPC; `writing` writes them.
 
     first sync    orders by id, page by page ─┐
     afterwards    what is new since the cursor ┴─> whole orders read back -> Page(orders, cursor)
@@ -12,16 +12,18 @@ from datetime import date, timedelta
 from typing import Annotated, Any, Final
 
 import httpx
-from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, StringConstraints, field_validator
 
 from relay.connectors.kit.mapping import capabilities
 from relay.connectors.tryton.derive import Record
 from relay.connectors.tryton.orders import OrderReader, Wishes, raw_of
 from relay.connectors.tryton.own import Own, there, unread
 from relay.connectors.tryton.rpc import ErpSaidNo, Rpc, SessionAuth
-from relay.connectors.tryton.rules import OVERRIDABLE, RULES, WRITABLE
+from relay.connectors.tryton.rules import OVERRIDABLE, RULES
 from relay.connectors.tryton.schema import Schema, schema_of
+from relay.connectors.tryton.taken import WRITABLE, taken
 from relay.connectors.tryton.watch import Mark, count, ids_after, ids_before, listed, look, newest
+from relay.connectors.tryton.writing import TrytonWriter
 from relay.domain.capabilities import Capabilities
 from relay.domain.connections import Cursor
 from relay.domain.errors import Permanent, RecordRejected, Transient
@@ -47,6 +49,9 @@ class TrytonSettings(BaseModel):
         default=timedelta(minutes=5), ge=timedelta(0), description="How long a change may stay uncommitted in Tryton."
     )
     page_size: int = Field(default=100, ge=1, le=1000, description="Orders read in one call.")
+    mark_field: Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]{0,62}$")] = Field(
+        default="reference", description="Field of the order that keeps relay's or the sender's own key of a new one."
+    )
     keep_raw: bool = Field(default=False, description="Keep Tryton's record in the order's `raw`.")
 
     @field_validator("url")
@@ -83,6 +88,9 @@ class TrytonConnector:
         self._told: tuple[str, ...] = ()
         self._settings = settings
         self._schema: Schema | None = None
+        self._writer = TrytonWriter(
+            self._rpc, self._known, mappings.current, settings.company, mark_field=settings.mark_field
+        )
 
     async def changed_since(self, cursor: Cursor | None) -> AsyncIterator[Page]:
         """Pages of orders that changed, oldest change first; see `Connector.changed_since`."""
@@ -148,11 +156,16 @@ class TrytonConnector:
     def capabilities(self) -> Capabilities:
         """What Tryton gives, field by field; exact for this user once something has been read."""
         hidden = self._schema.hidden | set(self._own.missing(self._schema)) if self._schema else frozenset()
-        return capabilities(NAME, (*RULES, *self._own.rules()), hidden=hidden, writable=WRITABLE)
+        rules = (*RULES, *self._own.rules())
+        return taken(
+            capabilities(NAME, rules, hidden=hidden, writable=WRITABLE),
+            self._schema,
+            self._own.mappings.current.statuses,
+        )
 
     def writer(self) -> Writer | None:
-        """Nothing is written yet."""
-        return None
+        """With the same session; what it has looked up it keeps for a minute."""
+        return self._writer
 
     async def _changes(self, mark: Mark) -> AsyncIterator[Page]:
         schema = await self._known()

@@ -1,11 +1,12 @@
 """What no rule can say: quantities in the unit of their line, and where a line and an order stand. Pure functions."""
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from decimal import Decimal
 from typing import Any, Final
 
-from relay.connectors.kit.readers import bare, plain
+from relay.connectors.kit.readers import bare, plain, text_of
 from relay.connectors.tryton.rules import INVOICED, SHIPPED, STATUS, day, number
 from relay.domain.orders import InvoiceStatus, LineStatus, OrderType, ReceiptStatus, Status
 
@@ -32,6 +33,18 @@ def records(flat: Record, name: str) -> list[Record]:
     if not isinstance(found, list) or not all(isinstance(each, Mapping) for each in found):
         raise ValueError(f"{name.removesuffix('.')}: expected a list of records")
     return found
+
+
+def version_of(flat: Record) -> str | None:
+    """The order's stamp with a digest of its lines' stamps: a line that is written directly moves only its own.
+
+    Raises ValueError.
+    """
+    stamp = text_of(flat.get("_timestamp"))
+    if stamp is None:
+        return None
+    lines = "\n".join(sorted(f"{line.get('id')} {line.get('_timestamp')}" for line in records(flat, "lines.")))
+    return f"{stamp}-{hashlib.blake2b(lines.encode(errors='replace'), digest_size=4).hexdigest()}"
 
 
 def quantity_of(flat: Record, value: Any) -> Decimal | None:
@@ -99,7 +112,7 @@ def open_of(state: str | None, ordered: Decimal | None, received: Decimal | None
 def promised_of(flat: Record, state: str | None) -> date | None:
     """The line's delivery date; raises ValueError."""
     # Before confirming, Tryton computes a date from today on: it would change every day without a change.
-    fixed = state not in _UNCONFIRMED or flat.get("delivery_date_edit") is True
+    fixed = state not in _UNCONFIRMED or bool(flat.get("delivery_date_edit"))
     return day(flat.get("delivery_date")) if fixed else None
 
 

@@ -30,6 +30,7 @@ from relay.connectors.tryton.derive import (
     receipt_status,
     received_of,
     records,
+    version_of,
 )
 from relay.connectors.tryton.rules import HEADER, LINE, RULES, STATUS, UNITS, identity, plain, stamp
 from relay.domain.errors import RecordRejected
@@ -88,6 +89,7 @@ class OrderReader:
                     for name, kind in self.wishes.own.fields.items()
                 },
                 "remote_updated_at": named("write_date", _newest, record),
+                "remote_version": named("_timestamp", version_of, flat),
                 "field_presence": self.presence,
                 "raw": json.loads(raw_of(record)) if self.wishes.keep_raw else None,
             },

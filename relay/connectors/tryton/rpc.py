@@ -11,6 +11,7 @@ import base64
 import datetime as dt
 import itertools
 from collections.abc import AsyncGenerator, Mapping
+from decimal import Decimal
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -33,8 +34,19 @@ _HEADERS: Final = {
 }
 
 
+_NO_CONTEXT: Final[Mapping[str, Any]] = {}
+_SAID_KEPT: Final = 2000
+_REFUSALS: Final = frozenset({"UserError", "UserWarning", "ConcurrencyException"})
+"""Errors that Tryton raises on purpose; it has rolled back then."""
+
+
 class ErpSaidNo(Unsupported):
-    """Tryton answered 200 with an error: the message is its own, cut short."""
+    """Tryton answered 200 with an error: the message is its own, cut short. `said` are its words, `kind` its class."""
+
+    def __init__(self, message: str, *, kind: str = "", said: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.said = said
 
 
 class SessionAuth(httpx.Auth):
@@ -107,7 +119,7 @@ class SessionAuth(httpx.Auth):
 
 
 class Rpc:
-    """Reading calls of one database as one user: all of them may be sent again."""
+    """Calls of one database as one user: `call` reads and may be sent again, `change` writes and may not."""
 
     def __init__(self, client: httpx.AsyncClient, auth: SessionAuth) -> None:
         self._client = client
@@ -124,49 +136,89 @@ class Rpc:
             case _:
                 return None
 
-    async def call(self, method: str, *params: Any) -> Any:
-        """The result of one method (`model.purchase.purchase.search_read`); an empty context is added.
+    @property
+    def path(self) -> str:
+        """Where the database's calls go, without the server."""
+        return httpx.URL(self._auth.url).path
+
+    async def call(self, method: str, *params: Any, context: Mapping[str, Any] = _NO_CONTEXT) -> Any:
+        """The result of one reading method (`model.purchase.purchase.search_read`).
 
         Raises ErpSaidNo for an error in a 200, Unavailable when records moved meanwhile, and what `json_of` raises.
         """
-        body = {"id": next(self._ids), "method": method, "params": [*map(_dressed, params), {}]}
+        answer = await self._answer(method, params, context, {READING: True})
+        match answer:
+            case {"error": [str() as kind, *rest]}:
+                raise _refusal(method, kind, rest)
+        return _result(method, answer)
+
+    async def change(self, method: str, *params: Any, context: Mapping[str, Any]) -> Any:
+        """The result of one writing method, in one transaction, sent once.
+
+        But for a 401, after which it is sent with a new session: Tryton gives it before it looks at the call.
+
+        Raises ErpSaidNo when Tryton refused and has rolled back; UnexpectedReply, which leaves it open, for any other
+        error in a 200; and what `json_of` raises.
+        """
+        answer = await self._answer(method, params, context, {})
+        match answer:
+            case {"error": [str() as kind, *rest]} if kind in _REFUSALS:
+                raise _said_no(method, kind, rest)
+            case {"error": [str() as kind, *_]}:
+                raise UnexpectedReply(f"{method}: Tryton failed: {words(kind)}")
+        return _result(method, answer)
+
+    async def _answer(
+        self, method: str, params: tuple[Any, ...], context: Mapping[str, Any], extensions: dict[str, Any]
+    ) -> Any:
+        body = {"id": next(self._ids), "method": method, "params": [dressed(each) for each in (*params, context)]}
         try:
             reply = await self._client.post(
-                self._auth.url, json=body, headers=_HEADERS, auth=self._auth, extensions={READING: True}
+                self._auth.url, json=body, headers=_HEADERS, auth=self._auth, extensions=extensions
             )
         except httpx.DecodingError:
             raise UnexpectedReply("Tryton calls its answer gzip, and it is not") from None
-        match json_of(checked(reply)):
-            case {"error": [str() as kind, *rest]}:
-                raise _refusal(method, kind, rest)
-            case {"result": result}:
-                return result
-            case _:
-                raise UnexpectedReply(f"{method}: the answer holds neither a result nor an error")
+        return json_of(checked(reply))
 
 
 def _rpc(url: str, method: str, *params: Any) -> httpx.Request:
     return httpx.Request("POST", url, json={"id": 0, "method": method, "params": params}, headers=_HEADERS)
 
 
+def _result(method: str, answer: Any) -> Any:
+    match answer:
+        case {"result": result}:
+            return result
+        case _:
+            raise UnexpectedReply(f"{method}: the answer holds neither a result nor an error")
+
+
 def _refusal(method: str, kind: str, rest: list[Any]) -> Unavailable | ErpSaidNo:
     if kind == "ConcurrencyException":
         return Unavailable(f"{method}: records were modified meanwhile")
-    said = rest[0] if rest and isinstance(rest[0], list) else [kind]
-    return ErpSaidNo(f"{method}: {words(next((part for part in said if isinstance(part, str)), kind))}")
+    return _said_no(method, kind, rest)
 
 
-def _dressed(value: Any) -> Any:
+def _said_no(method: str, kind: str, rest: list[Any]) -> ErpSaidNo:
+    parts = rest[0] if rest and isinstance(rest[0], list) else rest
+    # A warning's first word is its name, by which people switch it off.
+    told = [part for part in parts[kind == "UserWarning" :] if isinstance(part, str) and part] or [kind]
+    return ErpSaidNo(f"{method}: {words(told[0])}", kind=kind, said=words(" ".join(told), _SAID_KEPT))
+
+
+def dressed(value: Any) -> Any:
     """A parameter in the clothes of Tryton's protocol."""
     match value:
+        case Decimal():
+            return {"__class__": "Decimal", "decimal": format(value, "f")}
         case dt.datetime():
             parts = ("year", "month", "day", "hour", "minute", "second", "microsecond")
             return {"__class__": "datetime", **{part: getattr(value, part) for part in parts}}
         case dt.date():
             return {"__class__": "date", "year": value.year, "month": value.month, "day": value.day}
         case Mapping():
-            return {key: _dressed(each) for key, each in value.items()}
+            return {key: dressed(each) for key, each in value.items()}
         case list() | tuple():
-            return [_dressed(each) for each in value]
+            return [dressed(each) for each in value]
         case _:
             return value

@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from relay.connectors.kit.mapping import Reader, Rule, Writable, derived
+from relay.connectors.kit.mapping import Reader, Rule, derived
 from relay.connectors.kit.readers import date_of, number_of, text_of
 from relay.domain.mapping import Names, Overridable, ReaderName
 from relay.domain.orders import Status
@@ -125,7 +125,6 @@ HEADER: Final = (
     Rule("total", "total_amount", AMOUNT),
     Rule("notes", "comment", TEXT),
     Rule("remote_created_at", "create_date", STAMP),
-    Rule("remote_version", "_timestamp", TEXT),
 )
 LINE: Final = (
     Rule("lines[].item.remote_id", "product.id", ID),
@@ -149,6 +148,7 @@ DERIVED: Final = (
     Rule("ship_to.line2", "warehouse.address.street", derived("second line of the street")),
     Rule("ship_to.line3", "warehouse.address.street", derived("third line of the street")),
     Rule("remote_updated_at", "write_date", derived("newest stamp of header, lines and stock moves", "datetime")),
+    Rule("remote_version", "_timestamp", derived("the order's stamp, and a digest of its lines' stamps")),
     Rule("lines[].remote_id", "id", derived("the record's id as text")),
     Rule("lines[].line_number", "sequence", derived("the sequence, when users gave one")),
     Rule("lines[].status", "quantity, moves", derived("by the quantities, and by the order's state", "code")),
@@ -161,14 +161,6 @@ DERIVED: Final = (
     Rule("lines[].open_quantity", "moves", derived("ordered less received, never below zero", "amount")),
 )
 RULES: Final = (*HEADER, *LINE, *DERIVED)
-
-WRITABLE: Final[Mapping[str, Writable]] = {
-    "vendor.remote_id": Writable(required=True, until=Status.DRAFT),
-    **dict.fromkeys(("payment_terms.remote_id", "ship_to.location_code"), Writable(until=Status.DRAFT)),
-    "lines[].item.remote_id": Writable(until=Status.DRAFT),
-    **dict.fromkeys(("lines[].quantity", "lines[].unit_price"), Writable(required=True, until=Status.DRAFT)),
-}
-"""What a new purchase is made of, as far as it was tried: in processing, Tryton takes no other values."""
 
 _FIELD: Final = Names("field of Tryton, like reference or party.lang.code", r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)*")
 OVERRIDABLE: Final[Overridable] = {
@@ -183,11 +175,11 @@ LINE_FIELDS: Final = {"note": ReaderName.AUTO}
 """Fields that are passed through unless a mapping omits them."""
 
 HEADER_EXTRAS: Final = (
-    *("id", "write_date", "shipment_state", "warehouse.address.street"),
+    *("id", "_timestamp", "write_date", "shipment_state", "warehouse.address.street"),
     *("party.tax_identifier.code", "party.tax_identifier.type", "party.identifiers.code", "party.identifiers.type"),
 )
 LINE_EXTRAS: Final = (
-    *("id", "type", "sequence", "quantity", "unit.digits", "unit.factor", "description", "product.name"),
+    *("id", "_timestamp", "type", "sequence", "quantity", "unit.digits", "unit.factor", "description", "product.name"),
     *("delivery_date", "delivery_date_edit", "movable", "create_date", "write_date"),
 )
 MOVE_EXTRAS: Final = ("state", "quantity", "unit.factor", "create_date", "write_date")
