@@ -170,6 +170,13 @@ class ProtheusDesk(ProtheusRows):
         """Add a product."""
         self.insert("SB1", {"B1_COD": code, "B1_DESC": description, "B1_UM": unit, "B1_LOCPAD": "01"})
 
+    def retire_product(self, code: str) -> None:
+        """It is bought no more (B1_MSBLQL)."""
+        self._rows.execute(
+            f"UPDATE {physical('SB1', self.company)} SET B1_MSBLQL = '1' WHERE B1_COD = ?",  # noqa: S608 - own names
+            (TABLES["SB1"]["B1_COD"].stored(code),),
+        )
+
     def corrupt(
         self, order: OrderKey, column: str, value: str | float | bytes | None, *, item: str | None = None
     ) -> None:

@@ -156,5 +156,7 @@ class ConnectorKind:
     retries reads and maps errors; the connector adds its own `auth`, base URL and headers per request."""
     overridable: Overridable = field(default_factory=dict)
     """The parts of a mapping that people may override, and how the names in them look."""
+    shown_with: Mapping[str, Any] = field(default_factory=dict)
+    """Settings with which all that it can do is shown before there is a connection, as its model holds them."""
     revisions: Revisions = field(default_factory=Revisions)
     """The versions of its own rules; a new one makes relay read all orders again."""

@@ -16,6 +16,7 @@ from relay.connectors.tryton import TRYTON
 from relay.demo.protheus import NewLine
 from relay.demo.protheus_http import QUERY_PATH, Options, SimulatedProtheus
 from relay.demo.protheus_login import TOKEN_PATH
+from relay.demo.protheus_wrappers import FLAT_PATH
 from relay.demo.rm import NewItem
 from relay.demo.rm_http import LIST_PATH as RM_LIST
 from relay.demo.rm_http import TOKEN_PATH as RM_TOKEN
@@ -65,6 +66,12 @@ async def protheus() -> AsyncIterator[httpx.AsyncBaseTransport]:
     erp.close()
 
 
+@asynccontextmanager
+async def protheus_writing(_name: str) -> AsyncIterator[httpx.AsyncBaseTransport]:
+    async with protheus() as erp:
+        yield erp
+
+
 PROTHEUS_HARNESS = Harness(
     kind=PROTHEUS,
     settings={
@@ -87,6 +94,35 @@ PROTHEUS_HARNESS = Harness(
     rows=lambda content: [row for row in content.get("items", ()) if "c7_num" in row and "c7_item" in row],
     owner=lambda row: f"{str(row['c7_filial']).rstrip()}|{row['c7_num']}",
     keys=frozenset({"c7_filial", "c7_num"}),
+    writing=Writing(
+        open=protheus_writing,
+        order={
+            "order_date": "2026-11-02",
+            "vendor": {"code": "FOR002"},
+            "payment_terms": {"code": "030"},
+            "currency": "ARS",
+            "freight_type": "CIF",
+            "notes": "Peça de reposição",
+            "custom_fields": {"C7_XPRIOR": "URGENTE"},
+        },
+        lines=[
+            {"item": {"code": "PAR-M8-30"}, "quantity": "100", "unit_price": "1.25", "required_date": "2026-11-20"},
+            {"item": {"code": "ROL-6204"}, "quantity": "4", "unit_price": "37.90", "cost_center": "117"},
+        ],
+        update={"payment_terms": {"code": "060"}, "notes": "Entregar na doca 3"},
+        line={"quantity": "12", "unit_price": "1.2"},
+        unknown=("vendor.code", {"vendor": {"code": "FOR999"}}),
+        settings={
+            "writing": {
+                "shape": "flat",
+                "create": {"path": FLAT_PATH},
+                "change": {"path": f"{FLAT_PATH}/{{number}}", "method": "PUT"},
+                "cancel": {"path": f"{FLAT_PATH}/{{number}}", "method": "DELETE"},
+                "mark": "C7_XRELAY",
+                "columns": {"C7_XRELAY": {"length": 40}, "C7_XPRIOR": {"length": 10}},
+            }
+        },
+    ),
 )
 
 

@@ -1,4 +1,4 @@
-"""TOTVS Protheus, reading: see `connector.py`. Docs: docs/connectors/protheus.md."""
+"""TOTVS Protheus, reading: see `connector.py`; writing: see `writing.py`. Docs: docs/connectors/protheus.md."""
 
 from datetime import timedelta
 from typing import Final
@@ -6,6 +6,7 @@ from typing import Final
 from relay.connectors.protheus.codes import OVERRIDABLE
 from relay.connectors.protheus.connector import ProtheusConnector
 from relay.connectors.protheus.settings import ProtheusCredentials, ProtheusSettings
+from relay.connectors.protheus.wrapper import EVERYTHING
 from relay.ports import ConnectorKind, Pace
 
 __all__ = ["PROTHEUS", "ProtheusConnector", "ProtheusCredentials", "ProtheusSettings"]
@@ -19,4 +20,5 @@ PROTHEUS: Final = ConnectorKind(
     pace=Pace(per_second=4, burst=4, at_once=2, floor=timedelta(milliseconds=200)),
     build=ProtheusConnector,
     overridable=OVERRIDABLE,
+    shown_with={"writing": EVERYTHING},
 )

@@ -17,7 +17,16 @@ from relay.connectors.kit.readers import bare, date_of, fixed, text_of
 from relay.connectors.protheus import legend
 from relay.connectors.protheus import mapping as columns
 from relay.connectors.protheus.codes import Codes
-from relay.connectors.protheus.rows import Key, Row, is_deleted, one_per_line, raw_bytes, remote_id_of, stamp_of
+from relay.connectors.protheus.rows import (
+    Key,
+    Row,
+    is_deleted,
+    one_per_line,
+    raw_bytes,
+    remote_id_of,
+    stamp_of,
+    version_of,
+)
 from relay.connectors.protheus.settings import ProtheusSettings
 from relay.domain.errors import RecordRejected
 from relay.domain.mapping import MappingOverrides
@@ -57,6 +66,7 @@ class Assembler:
             "remote_id": remote_id,
             "lines": lines,
             "remote_was_deleted": all(row.deleted for row in standings),
+            "remote_version": version_of(given),
             "field_presence": self._absent,
             "raw": _json_safe(given) if self._settings.keep_raw else None,
         }

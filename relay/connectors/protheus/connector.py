@@ -1,4 +1,4 @@
-"""TOTVS Protheus, reading: genericQuery over SC7, one row per line, grouped into whole orders.
+"""TOTVS Protheus: genericQuery over SC7, one row per line, grouped into whole orders.
 
     stamps:     rows with S_T_A_M_P_ >= newest - overlap -> which orders -> those orders read back, whole
     no stamps:  every poll walks through all orders by key; the difference to what is known is found by others
@@ -22,7 +22,6 @@ from relay.connectors.protheus.mapping import (
     ITEM,
     MADE,
     NUMBER,
-    WRITABLE,
     header_rules,
     line_rules,
     wanted_columns,
@@ -46,6 +45,8 @@ from relay.connectors.protheus.walk import (
     stamps_of,
     trimmed,
 )
+from relay.connectors.protheus.writable import Table
+from relay.connectors.protheus.writing import ProtheusWriter
 from relay.domain.capabilities import Capabilities
 from relay.domain.connections import Cursor
 from relay.domain.errors import RecordRejected, Unavailable, UnexpectedReply, Unsupported
@@ -95,6 +96,8 @@ class ProtheusConnector:
         self._names = Names(self._query)
         self._mapping = mappings.current
         self._own = OwnColumns(self._walk, mappings, settings.absent_columns)
+        writing = settings.writing
+        self._writer = ProtheusWriter(settings, writing, self._query, self._mapping, self.read) if writing else None
         self._with_deleted = DELETED not in settings.absent_columns
         self._stamped: bool | None = {"on": True, "off": False}.get(settings.stamps)
         self._hidden: frozenset[str] = frozenset()
@@ -186,11 +189,11 @@ class ProtheusConnector:
         rules = (*header_rules(self._mapping), *line_rules(self._mapping), *MADE)
         unasked = frozenset(self._settings.absent_columns) | self._own.missing
         hidden = self._hidden | self._names.hidden | unasked
-        return capabilities("protheus", rules, hidden=hidden, writable=WRITABLE)
+        return Table(self._settings, self._mapping).capabilities(capabilities("protheus", rules, hidden=hidden))
 
     def writer(self) -> Writer | None:
-        """Nothing is written yet."""
-        return None
+        """The writing half, when the settings declare a way in."""
+        return self._writer
 
     async def _pass(self, after: Raw | None, since: dt.datetime | None) -> AsyncIterator[Page]:
         async for batch in self._orders(after=after):

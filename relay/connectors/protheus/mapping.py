@@ -5,17 +5,16 @@
 beside the row's own.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any, Final
 
-from relay.connectors.kit.mapping import LINES, Reader, Rule, Writable, derived
+from relay.connectors.kit.mapping import LINES, Reader, Rule, derived
 from relay.connectors.kit.own_columns import own_rules
 from relay.connectors.kit.readers import bare, code, date, money, number_of, plain, quantity, text
 from relay.connectors.protheus.codes import Codes
 from relay.connectors.protheus.settings import ProtheusSettings
 from relay.domain.mapping import MappingOverrides
-from relay.domain.orders import Status
 
 FREIGHT: Final = {"C": "CIF", "F": "FOB", "T": "THIRD_PARTY", "S": "NONE"}
 
@@ -52,6 +51,7 @@ MADE: Final[tuple[Rule, ...]] = (
     Rule("freight_total", "C7_FRETE", derived("sum of the living lines", "amount")),
     Rule("total", ", ".join(MONEY_COLUMNS), derived("subtotal - discount + taxes + freight and other costs", "amount")),
     Rule("notes", "C7_OBS", derived("different notes of the living lines, one a row")),
+    Rule("remote_version", "every column that is read", derived("hash of the rows as they are: any change is another")),
     Rule("remote_updated_at", STAMP, derived("latest of the rows, UTC", "datetime")),
     Rule("lines[].status", "C7_QUANT, C7_QUJE, C7_RESIDUO, C7_ENCER", derived("legend of MATA121", "code")),
     Rule("lines[].unit", "C7_UM", derived("UN/ECE Rec 20 by the connection's map", "code")),
@@ -63,18 +63,6 @@ MADE: Final[tuple[Rule, ...]] = (
     ),
     Rule("lines[].source_request", "C7_NUMSC, C7_ITEMSC", derived("request|item")),
 )
-
-
-WRITABLE: Final[Mapping[str, Writable]] = {
-    **dict.fromkeys(
-        ("order_date", "vendor.code", "vendor.site_code", "payment_terms.code", "ship_to.location_code"),
-        Writable(required=True),
-    ),
-    **dict.fromkeys(("currency_raw", "exchange_rate", "notes"), Writable()),
-    "lines[].item.code": Writable(required=True),
-    **dict.fromkeys(("lines[].quantity", "lines[].unit_price"), Writable(required=True, until=Status.APPROVED)),
-}
-"""What MATA120 takes, as far as it is known: a change is refused once something of the order was received."""
 
 
 def header_rules(own: MappingOverrides) -> tuple[Rule, ...]:
@@ -125,16 +113,17 @@ def line_rules(own: MappingOverrides) -> tuple[Rule, ...]:
 
 def wanted_columns(settings: ProtheusSettings, *, stamps: bool, own: Iterable[str] = ()) -> tuple[str, ...]:
     """The columns of SC7 to ask for, each once, in a settled order; `own` are those that mappings name."""
+    system = (DELETED, ROW_ID, *((STAMP,) if stamps else ()))
+    wanted = dict.fromkeys((*usual_columns(), *own, *system))
+    return tuple(name for name in wanted if name not in settings.absent_columns)
+
+
+def usual_columns() -> tuple[str, ...]:
+    """The columns of SC7 that are asked for whatever a mapping says."""
     usual = MappingOverrides()
     rules = (*header_rules(usual), *line_rules(usual), *MADE)
     named = (part for rule in rules for part in rule.source.split(", ") if part.startswith("C7_"))
-    system = (DELETED, ROW_ID, *((STAMP,) if stamps else ()))
-    extra = ("C7_SEQUEN", "C7_QTDACLA")
-    return tuple(
-        name
-        for name in dict.fromkeys((BRANCH, NUMBER, ITEM, *extra, *named, *own, *system))
-        if name not in settings.absent_columns
-    )
+    return tuple(dict.fromkeys((BRANCH, NUMBER, ITEM, "C7_SEQUEN", "C7_QTDACLA", *named)))
 
 
 def _index() -> Reader:

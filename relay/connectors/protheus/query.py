@@ -1,6 +1,7 @@
 """genericQuery over HTTP: log in, ask for rows, tell an answer from the many shapes of a fault.
 
     GET {base}/api/framework/v1/genericQuery?tables=SC7&fields=...&where=...  ->  Answer(rows, more, hidden)
+    send: one call of a write endpoint beside it, with the same login
 
 Only page 1 is ever asked for: pages of the ERP count rows from the start and shift under the reader, so the walk
 moves on by key, inside `where`.
@@ -17,7 +18,7 @@ import httpx
 from relay.connectors.kit.replies import checked, json_of, parsed, text_of, words
 from relay.connectors.kit.token_auth import TokenAuth, Tokens
 from relay.connectors.protheus.settings import ProtheusCredentials, ProtheusSettings
-from relay.domain.errors import UnexpectedReply, Unsupported
+from relay.domain.errors import Unavailable, UnexpectedReply, Unsupported
 
 QUERY_PATH: Final = "/api/framework/v1/genericQuery"
 TOKEN_PATH: Final = "/api/oauth2/v1/token"  # noqa: S105 - a path
@@ -43,11 +44,13 @@ class Answer:
 
 
 class GenericQuery:
-    """One login and one way to ask; only GETs, the login excepted."""
+    """One login, one way to ask, and one to send."""
 
     def __init__(self, settings: ProtheusSettings, credentials: ProtheusCredentials, client: httpx.AsyncClient) -> None:
         self._client = client
-        self._url = f"{str(settings.url).rstrip('/')}{QUERY_PATH}"
+        self._base = str(settings.url).rstrip("/")
+        self._url = f"{self._base}{QUERY_PATH}"
+        self._company = settings.company
         self._headers = _headers(settings)
         self._every_branch = "false" if settings.all_branches else "true"
         self._auth: httpx.Auth = (
@@ -84,6 +87,22 @@ class GenericQuery:
         url = f"{self._url}?{urlencode(params, quote_via=quote)}"
         reply = await self._client.get(url, headers=self._headers, auth=self._auth)
         return _answer(_content(reply), size)
+
+    async def send(self, method: str, path: str, content: bytes | None, *, branch: str) -> httpx.Response:
+        """One call of a write endpoint for a branch, whatever it answers. Raises what transport and login raise.
+
+        What fails before the call itself went out says so (`unsent`).
+        """
+        headers = {**self._headers, b"tenantId": _header(f"{self._company},{branch}")}
+        if content is not None:
+            headers[b"Content-Type"] = b"application/json"
+        request = self._client.build_request(method, f"{self._base}{path}", content=content, headers=headers)
+        try:
+            return await self._client.send(request, auth=self._auth)
+        except Unavailable as failed:
+            # The login puts its header on the request just before it goes out.
+            failed.unsent = failed.unsent or "authorization" not in request.headers
+            raise
 
 
 class PasswordGrant:

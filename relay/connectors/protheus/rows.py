@@ -1,6 +1,7 @@
 """Rows of SC7 as they come: whose they are, whether they live, when they were stamped."""
 
 import datetime as dt
+import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ Row = Mapping[str, Any]
 Key = tuple[str, str]
 """Branch and number, trimmed at their ends."""
 
+_VERSIONED: Final = frozenset((*columns.usual_columns(), columns.DELETED))
 _STAMP: Final = re.compile(r"(\d{4}-\d{2}-\d{2})[T ](\d{2}:\d{2}:\d{2})(\.\d{1,9})?(Z|[+-]00:?00)?")
 
 
@@ -34,6 +36,21 @@ def remote_id_of(key: Key) -> str:
 def raw_bytes(rows: Any) -> bytes:
     """Rows as they came, for the dead letters."""
     return json.dumps(rows, default=str).encode()
+
+
+def version_of(rows: Sequence[Row]) -> str:
+    """A text that is another one whenever a usual column of some row is; stamps and own columns do not count.
+
+    Stamps are not always asked for, and columns of the customer's own only while a mapping names them.
+    """
+    told = sorted(
+        [[name, _settled(value)] for name, value in sorted(row.items()) if name in _VERSIONED] for row in rows
+    )
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:20]
+
+
+def _settled(value: Any) -> str:
+    return value.rstrip() if isinstance(value, str) else str(value)
 
 
 def stamp_of(value: Any) -> dt.datetime | None:

@@ -1,7 +1,7 @@
-"""What a person says about one Protheus: where it is and how it is read; what its codes mean is its mapping."""
+"""What a person says about one Protheus: where it is, how it is read and written; what codes mean is its mapping."""
 
 import datetime as dt
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -11,9 +11,16 @@ from pydantic import (
     Field,
     SecretStr,
     StringConstraints,
+    model_validator,
 )
 
-Column = Annotated[str, StringConstraints(to_upper=True, pattern=r"^(C7_[A-Z0-9_]{1,12}|[A-Z]_[A-Z_]{4,12}_)$")]
+from relay.connectors.protheus.wrapper import Wrapper
+from relay.domain.commands import CommandType
+
+Column = Annotated[
+    str,
+    StringConstraints(to_upper=True, pattern=r"^(C7_[A-Z0-9_]{1,12}|[A-Z]_[A-Z_]{4,12}_|(A2|B1|E4)_MSBLQL)$"),
+]
 
 
 def _without_login(url: AnyHttpUrl) -> AnyHttpUrl:
@@ -64,7 +71,17 @@ class ProtheusSettings(BaseModel):
     absent_columns: frozenset[Column] = Field(
         default=frozenset(), description="Columns that this installation does not have and must not be asked for."
     )
+    writing: Wrapper | None = Field(
+        default=None, description="The customer's endpoint around MATA120, or the EAI: without it nothing is written."
+    )
     keep_raw: bool = Field(default=False, description="Keep the ERP's rows in the order's `raw`.")
+
+    @model_validator(mode="after")
+    def _knows_its_branch(self) -> Self:
+        creates = self.writing is not None and self.writing.route(CommandType.CREATE) is not None
+        if creates and not self.branch:
+            raise ValueError("tenant: new orders need its branch, as in T1,D MG 01")
+        return self
 
     @property
     def company(self) -> str:
