@@ -15,6 +15,7 @@ from fastapi import FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from relay import __version__
+from relay.api.commands import command_components
 from relay.api.control import add_control
 from relay.api.core import Core
 from relay.api.keys import keys_router
@@ -97,6 +98,7 @@ class _Described(FastAPI):
         described = super().openapi()
         schemas = described.setdefault("components", {}).setdefault("schemas", {})
         schemas["Problem"] = Problem.model_json_schema()
+        schemas |= command_components()
         return described
 
 

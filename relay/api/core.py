@@ -17,6 +17,7 @@ that are `narrowed`: they show it what is its own. Paths that are `of_operators`
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from datetime import timedelta
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -34,6 +35,7 @@ from relay.api.requests import READS
 from relay.control import Control
 from relay.domain.callers import Caller, CallerKind, Scope
 from relay.domain.errors import Unavailable
+from relay.stages.admit_command import Limits
 from relay.store.audit import AuditStore
 from relay.store.callers import CallerStore
 from relay.store.database import Database
@@ -45,6 +47,8 @@ RATE = 20.0
 """Calls per second and caller, unless a setting says otherwise."""
 MOST_BYTES = 1024 * 1024
 """Bytes of a body."""
+COMMANDS = Limits(256 * 1024, timedelta(days=1))
+"""How large a command may be, and how long it waits, unless settings say otherwise."""
 
 _ID = "^[A-Za-z0-9_.-]{1,80}$"
 ConnectionPath = Annotated[str, Path(pattern=_ID, description="The connection's id, `con_...`.")]
@@ -130,8 +134,10 @@ class Needed:
 class Core:
     """What every route of the control API stands on."""
 
-    def __init__(self, control: Control, database: Database, *, rate: float = RATE) -> None:
-        self.control, self.database = control, database
+    def __init__(
+        self, control: Control, database: Database, *, rate: float = RATE, commands: Limits = COMMANDS
+    ) -> None:
+        self.control, self.database, self.commands = control, database, commands
         self.callers, self.audit = CallerStore(database), AuditStore(database)
         self._recognizing = Recognizing(self.callers, time.monotonic)
         self._rates, self._once = Rates(rate, time.monotonic), Once(IdempotencyStore(database))

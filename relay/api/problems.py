@@ -112,7 +112,8 @@ def _of_ours(error: RelayError) -> Response:
         # The error names settings and parts: for logs and operators, not for receivers.
         detail = str(error) if asked_here.get() else "relay's database does not answer now: try again"
         return problem(status, detail, code=code, headers={"retry-after": str(RETRY_AFTER)})
-    return problem(status, str(error), code=code)
+    field = getattr(error, "field", None)
+    return problem(status, str(error), code=code, **({"field": field} if field else {}))
 
 
 def _told(wrong: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ from relay.control import Control
 from relay.control.at_hand import Usual
 from relay.domain.errors import Unavailable
 from relay.settings import Settings
+from relay.stages.admit_command import Limits
 from relay.store.database import Database, migrate, opened
 from relay.store.keys import KeyStore
 from relay.store.log import LogStore
@@ -88,7 +89,7 @@ async def control_here(settings: Settings) -> "AsyncIterator[ASGIApp]":
             opened(url, connections=HTTP_CONNECTIONS) as database,
             control_on(settings, database, checks) as here,
         ):
-            yield as_local(application({}, LogStore(database), Core(here, database)))
+            yield as_local(application({}, LogStore(database), Core(here, database, commands=limits(settings))))
 
 
 async def _proxy_answers(proxy: "Proxy") -> None:
@@ -121,11 +122,16 @@ async def http(settings: Settings, url: str, checks: dict[str, Check], local: Pa
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(opened(url, connections=HTTP_CONNECTIONS))
         control = await stack.enter_async_context(control_on(settings, database, checks))
-        core = Core(control, database, rate=given.calls_per_second)
+        core = Core(control, database, rate=given.calls_per_second, commands=limits(settings))
         api = application({"database": database.ping, **checks}, LogStore(database), core)
         if local is not None:
             await stack.enter_async_context(served_locally(api, local))
         yield await stack.enter_async_context(served(api, given.host, given.port, tls))
+
+
+def limits(settings: Settings) -> Limits:
+    """How large commands may be, and how long one waits that does not say."""
+    return Limits(settings.commands.largest, settings.commands.expire_after)
 
 
 def usual(settings: Settings) -> Usual:

@@ -1,20 +1,30 @@
 """`relay commands`: what is asked of ERPs, where each stands, and what became of it."""
 
+import time
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from relay.cli.asked import asked_in, tried
 from relay.cli.completion import connection_names
-from relay.cli.options import AsJson, Data
+from relay.cli.options import AsJson, Data, span
 from relay.cli.running import with_relay
-from relay.cli.shown import brief, details, document, line, table, worded
+from relay.cli.shown import brief, details, document, line, note, table, worded
 from relay.domain.commands import CommandType
 from relay.domain.results import Outcome
 
 if TYPE_CHECKING:
+    from relay.client import Client
     from relay.control.commands import CommandView
 
 app = typer.Typer(help="What is asked of ERPs: new orders, other values, lines cancelled.", no_args_is_help=True)
+
+WAIT, LONGEST_WAIT = timedelta(seconds=60), timedelta(seconds=60)
+BAD = {Outcome.REJECTED, Outcome.EXPIRED, Outcome.UNKNOWN}
+REFUSED, UNFINISHED = 1, 3
 
 Of = Annotated[
     str | None,
@@ -28,6 +38,49 @@ Connection = Annotated[
     str | None,
     typer.Option(help="The connection: name, CUSTOMER/NAME, or id.", autocompletion=connection_names),
 ]
+
+
+@app.command("send")
+def send(  # noqa: PLR0913 - one per option
+    file: Annotated[
+        Path, typer.Argument(help="JSON: a command, a list of them, or one on each line; - is standard input.")
+    ],
+    *,
+    connection: Connection = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check, and show what would be sent; write nothing.")
+    ] = False,
+    wait: Annotated[
+        timedelta, typer.Option(parser=span, help="Wait so long for all results; 0s: for none.", metavar="SPAN")
+    ] = WAIT,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Have something done to purchase orders in their ERPs, and show what became of it.
+
+    --connection fills in whose they are; a command_id that is missing is made. The same command again is the same one:
+    a file whose commands have ids may be sent twice. Nothing is sent when one of them cannot be read.
+
+    Exit code 0: applied, a dry run that is fine, or not waited for. 1: rejected, expired or unknown. 3: not over when
+    the time to wait was.
+    """
+
+    async def work(relay: "Client") -> "list[CommandView]":
+        of = None if connection is None else await relay.connection_id(connection)
+        asked = asked_in(file, of)
+        if wait and not as_json:
+            note(f"waiting up to {wait.total_seconds():g} s for results ...")
+        return await _sent(relay, [tried(each) for each in asked] if dry_run else asked, wait)
+
+    found = with_relay(data, work)
+    if as_json:
+        document(found[0] if len(found) == 1 else found)
+    elif len(found) == 1:
+        tell(found[0])
+    else:
+        _tell_all(found)
+    if code := _code(found, wait):
+        raise typer.Exit(code)
 
 
 @app.command("list")
@@ -50,11 +103,7 @@ def listed(  # noqa: PLR0913 - one per option
     if as_json:
         document(found)
         return
-    table(
-        ("id", "command", "connection", "type", "order", "came", "outcome", "waits for", "why"),
-        [_row(each) for each in found],
-        empty="no commands",
-    )
+    _tell_all(found)
 
 
 @app.command("show")
@@ -107,6 +156,30 @@ def tell(found: "CommandView") -> None:
             line(f"  line  {worded(each)}")
     if found.result:
         _tell_result(found.result["data"])
+
+
+async def _sent(relay: "Client", asked: Sequence[Mapping[str, Any]], wait: timedelta) -> "list[CommandView]":
+    """All of them on their way first, in their order; then each as it is when it is over, or when the time is."""
+    found = [await relay.send_command(each) for each in asked]
+    until = time.monotonic() + wait.total_seconds()
+    for place, each in enumerate(asked):
+        while found[place].done_at is None and (left := until - time.monotonic()) >= 1:
+            found[place] = await relay.send_command(each, wait=min(LONGEST_WAIT, timedelta(seconds=left)))
+    return found
+
+
+def _code(found: "Sequence[CommandView]", wait: timedelta) -> int:
+    if any(each.outcome in BAD for each in found):
+        return REFUSED
+    return UNFINISHED if wait and any(each.done_at is None for each in found) else 0
+
+
+def _tell_all(found: "Sequence[CommandView]") -> None:
+    table(
+        ("id", "command", "connection", "type", "order", "came", "outcome", "waits for", "why"),
+        [_row(each) for each in found],
+        empty="no commands",
+    )
 
 
 def _tell_result(data: dict[str, Any]) -> None:

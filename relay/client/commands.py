@@ -1,5 +1,9 @@
 """Commands, as `relay.control` has them, over HTTP."""
 
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
 from relay.client.calls import Calls, segment
 from relay.control.commands import CommandView
 from relay.domain.errors import NotFound, UserError
@@ -11,6 +15,19 @@ ID = "cmd_"
 
 class CommandCalls(Calls):
     """What people do with commands. A connection is named by its id, its name, or customer/name."""
+
+    async def send_command(self, command: Mapping[str, Any], *, wait: timedelta = timedelta(0)) -> CommandView:
+        """Have it done; what is known of it when it is over, or after `wait` (at most 60 s).
+
+        Its `connection_id` is an id here. The same one again is the same command.
+        """
+        query = {"wait": f"{int(wait.total_seconds())}s"}
+        # Without an idempotency key: the command has an id of its own.
+        return await self._call(CommandView, "POST", "/v1/commands", body=command, query=query)
+
+    async def connection_id(self, name: str) -> str:
+        """The id of a connection by its id, its name, or customer/name."""
+        return await self._id("connection", name)
 
     async def commands(
         self,

@@ -25,9 +25,9 @@ HEAD = """\
 What commands are, how they are sent and what becomes of them: [commands](commands.md). Which fields and commands one
 system takes, and until when, is on its connector's page, and of a connection under `relay connections mapping show`.
 
-Amounts are text ("12.50") or whole numbers: a JSON number with a fraction is refused, because it is not exact. Dates
-are `YYYY-MM-DD`; times have a zone. A field that is left out stays as it is; null empties it. Fields that are not
-listed here are refused.
+Amounts are text ("12.50") or numbers; relay reads both digit by digit, but many JSON writers round numbers, so prefer
+text. Dates are `YYYY-MM-DD`; times have a zone. A field that is left out stays as it is; null empties it. Fields that
+are not listed here are refused.
 """
 RESULTS = """\
 The body of a result, on the topic and as a webhook, fits [command-result.v1](schemas/command-result.v1.json). Its type

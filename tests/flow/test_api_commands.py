@@ -1,5 +1,8 @@
 """Commands over the control API: by an operator's key, and by a connection's own token."""
 
+import asyncio
+
+import orjson
 import pytest
 
 from relay.domain.commands import command_key
@@ -10,6 +13,7 @@ from relay.store.callers import CallerStore
 from relay.store.command_admission import CommandIntake
 from relay.store.commands import CommandStore
 from tests.fixtures.store import NOW
+from tests.flow.test_bad_input import seen_when
 from tests.flow.test_store_commands import new
 
 ERP = "con_acme_erp"
@@ -46,6 +50,90 @@ def told(command, outcome, **values) -> OutboxEntry:
     return OutboxEntry(
         f"res_{command.id}", "command-results", command.id, 2, f"purchase_order.command_{outcome}", NOW, body
     )
+
+
+def cancel(command_id="c1", remote_id="p1", **more):
+    return {"type": "cancel", "command_id": command_id, "connection_id": ERP, "remote_id": remote_id, **more}
+
+
+async def test_a_command_is_kept_before_its_sender_is_told_and_the_same_again_is_the_same(api, world, erp, token):
+    sent = await api.post("/v1/commands", cancel(), key=token)
+    assert (sent.status_code, sent.json()["outcome"], sent.json()["state"]) == (202, "accepted", "waiting")
+    assert sent.json()["id"] == command_key(ERP, "c1")
+    assert (sent.json()["source"], sent.json()["command"]) == ("api", cancel())
+    again = await api.post("/v1/commands", dict(reversed(cancel().items())), key="write")
+    assert (again.status_code, again.json()["id"]) == (202, sent.json()["id"])
+    assert await world.one("SELECT count(*) FROM commands") == 1
+    assert await world.one("SELECT count(*) FROM outbox WHERE stream = 'command-results'") == 1
+    assert ("send_command", sent.json()["id"], "acme", 202) in await api.audited(
+        "action", "subject", "customer_id", "status"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "refusal"),
+    [
+        ({"remote_id": None}, (400, "invalid_command", "remote_id")),
+        ({"type": "explode"}, (400, "invalid_command", "type")),
+        ({"command_id": "with blank"}, (400, "invalid_command", "command_id")),
+        ({"connection_id": 7}, (400, "invalid_command", "connection_id")),
+        ({"surprise": "canary"}, (400, "invalid_command", "surprise")),
+        ({"connection_id": "con_none"}, (404, "not_found", None)),
+        ({"connection_id": "con_acme_other"}, (404, "not_found", None)),
+        ({"reason": "canary" * 50_000}, (413, "too_large", None)),
+    ],
+)
+async def test_a_command_that_cannot_be_used_is_refused_by_field_and_nothing_is_kept(
+    api, world, token, change, refusal
+):
+    await world.connection("other")
+    refused = await api.post("/v1/commands", cancel() | change, key=token)
+    told = refused.json()
+    assert (refused.status_code, told["code"], told.get("field")) == refusal
+    assert "canary" not in refused.text
+    assert await world.one("SELECT count(*) FROM commands") == 0
+
+
+async def test_who_may_not_write_sends_no_commands_and_an_id_is_taken_once(api, erp):
+    assert (await api.post("/v1/commands", cancel(), key="read")).status_code == 403
+    assert (await api.post("/v1/commands", cancel(), key="write")).status_code == 202
+    other = await api.post("/v1/commands", cancel(remote_id="p2"), key="write")
+    assert (other.status_code, other.json()["code"]) == (409, "already_there")
+    assert "c1" in other.json()["detail"]
+    for wait in ("61s", "5", "-1s"):
+        assert (await api.post("/v1/commands", cancel("c2"), params={"wait": wait})).status_code == 400
+
+
+async def test_amounts_keep_their_digits_as_numbers_and_as_text(api, world, erp):
+    body = cancel() | {"type": "update_lines", "lines": [{"remote_id": "1", "quantity": "@"}]}
+    for number, amount in enumerate(("1.10", '"1.10"')):
+        content = orjson.dumps(body | {"command_id": f"c{number}"}).replace(b'"@"', amount.encode())
+        sent = await api.call("POST", "/v1/commands", content=content, headers={"content-type": "application/json"})
+        assert sent.json()["command"]["lines"] == [{"remote_id": "1", "quantity": "1.10"}]
+
+
+async def test_a_sender_who_waits_is_answered_when_the_command_is_over(api, world, erp):
+    sending = asyncio.create_task(api.post("/v1/commands", cancel(), params={"wait": "60s"}))
+    commands = CommandStore(world.database)
+    (head,) = await seen_when(lambda: commands.heads(ERP, 1), bool)
+    command = new(erp, "c1")
+    await commands.save_ended(
+        erp.lease, erp.subject, Ended(head.id, "applied", [told(command, Outcome.APPLIED, attempts=1)])
+    )
+    answer = await sending
+    assert (answer.status_code, answer.json()["outcome"]) == (200, "applied")
+    assert answer.json()["result"]["data"]["attempts"] == 1
+    again = await api.post("/v1/commands", cancel())
+    assert (again.status_code, again.json()["outcome"]) == (200, "applied")
+    short = await api.post("/v1/commands", cancel("c2"), params={"wait": "1s"})
+    assert (short.status_code, short.json()["outcome"]) == (202, "accepted")
+
+
+async def test_a_command_for_a_connection_that_needs_other_credentials_is_over_at_once(api, world, erp):
+    await world.sql("UPDATE connections SET state = 'needs_reconnect'")
+    sent = await api.post("/v1/commands", cancel())
+    assert (sent.status_code, sent.json()["outcome"]) == (200, "rejected")
+    assert sent.json()["result"]["data"]["refusals"][0]["reason"] == "auth_required"
 
 
 async def test_commands_are_listed_page_by_page_and_a_token_sees_its_own(api, world, erp, token, intake):

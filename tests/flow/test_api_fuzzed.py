@@ -68,7 +68,10 @@ async def begun(api):
     ]
     await world.orders.save_page(claimed.lease, claimed.subject, *map(list, zip(*told, strict=True)), None)
     await world.admissions.admit([entry.event_id for _, entry in told])
+    asked = {"type": "cancel", "command_id": "c1", "connection_id": added.connection.id, "remote_id": "p1"}
+    sent = await api.post("/v1/commands", asked)
     return {
+        "command": sent.json()["id"],
         "connection_id": added.connection.id,
         "endpoint_id": made.endpoint.id,
         "delivery_id": await world.one("SELECT id FROM deliveries LIMIT 1"),

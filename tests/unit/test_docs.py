@@ -130,7 +130,7 @@ def test_every_command_is_explained_and_its_example_is_taken_and_fits_the_publis
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"quantity": 1.5}, {"quantity": "a lot"}, {"quantity": True}, {"surprise": "1"}, {"required_date": 3}]
+    "wrong", [{"quantity": "1,5"}, {"quantity": "a lot"}, {"quantity": True}, {"surprise": "1"}, {"required_date": 3}]
 )
 def test_the_published_schema_refuses_what_relay_refuses(wrong):
     command = orjson.loads(sample_command(CommandType.CREATE).model_dump_json(exclude_unset=True))
