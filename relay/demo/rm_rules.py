@@ -119,7 +119,10 @@ def _merged(rows: RmRows, known: Sequence[Record], given: Sequence[Record], line
 
 def _checked_item(rows: RmRows, given: Record, before: Record, place: int) -> Record:
     item = {**before, **{name: value for name, value in given.items() if name not in {"NetValue", "_expandables"}}}
-    product = item.get("ProductId")
+    codes = {code: number for number, (code, _, _) in rows.registers.products.items()}
+    product = given.get("ProductId") or codes.get(given.get("ProductCodeValue", "")) or before.get("ProductId")
+    if not product and given.get("ProductCodeValue"):
+        raise RmSaysNo(f"Produto {given['ProductCodeValue']} não encontrado (item {place}).", "TPRODUTO.CODIGOPRD")
     if product not in rows.registers.products:
         raise RmSaysNo(f"Produto {product} não encontrado (item {place}).", "TPRODUTO.IDPRD")
     if not _positive(item.get("Quantity")):
@@ -130,6 +133,7 @@ def _checked_item(rows: RmRows, given: Record, before: Record, place: int) -> Re
     received = before["Quantity"] - before["ReceivableQuantity"] if before else 0
     return {
         **item,
+        "ProductId": product,
         "ProductCodeValue": code,
         "MeasureUnitCode": item.get("MeasureUnitCode") or unit,
         "ReceivableQuantity": max(0, item["Quantity"] - received),

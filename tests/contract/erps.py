@@ -179,6 +179,12 @@ def _movements(content: dict[str, Any]) -> list[dict[str, Any]]:
     return [row for row in content.get("items", (content,)) if "Items" in row and row["MovementTypeCode"] == "1.1.10"]
 
 
+@asynccontextmanager
+async def rm_writing(_name: str) -> AsyncIterator[httpx.AsyncBaseTransport]:
+    async with rm() as erp:
+        yield erp
+
+
 RM_HARNESS = Harness(
     kind=RM,
     settings={"url": "http://erp.example", "company": 1, "purchase_types": ["1.1.10"]},
@@ -198,6 +204,25 @@ RM_HARNESS = Harness(
     rows=_movements,
     owner=lambda row: str(row["InternalId"]),
     keys=frozenset({"InternalId", "CompanyId", "MovementId", "MovementTypeCode"}),
+    writing=Writing(
+        open=rm_writing,
+        order={
+            "branch": {"remote_id": "2"},
+            "vendor": {"code": "F00013"},
+            "payment_terms": {"code": "030"},
+            "currency": "ARS",
+            "order_date": "2026-11-27",
+            "notes": "Entregar na doca 3 – urgente",
+            "custom_fields": {"OrderNumber": "P-1"},
+        },
+        lines=[
+            {"item": {"remote_id": "1001"}, "quantity": "100", "unit_price": "1.25", "required_date": "2026-12-20"},
+            {"item": {"remote_id": "1002"}, "quantity": "4", "unit": "EA", "unit_price": "37.90", "cost_center": "117"},
+        ],
+        update={"notes": "Entregar na doca 4", "payment_terms": {"code": "060"}},
+        line={"quantity": "7", "unit_price": "2.5"},
+        unknown=("vendor.code", {"vendor": {"code": "F99999"}}),
+    ),
 )
 
 

@@ -5,9 +5,8 @@
 What cannot be read rejects this record alone, and names the field.
 """
 
-import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from decimal import Decimal
 from typing import Any, Final
@@ -18,17 +17,23 @@ from relay.connectors.kit.readers import plain, text_of
 from relay.connectors.rm import mapping as fields_of
 from relay.connectors.rm.codes import COMPLEMENTARY, Codes
 from relay.connectors.rm.settings import RmSettings
+from relay.connectors.rm.spelling import mended
+from relay.connectors.rm.standing import approval_status, line_status, order_status, receipt_status
 from relay.connectors.rm.times import local_of, utc_of
 from relay.domain.errors import RecordRejected
 from relay.domain.mapping import MappingOverrides, ReaderName
-from relay.domain.orders import ApprovalStatus, LineStatus, OrderType, PurchaseOrder, ReceiptStatus, Status
+from relay.domain.orders import (
+    OrderType,
+    PurchaseOrder,
+    Status,
+    content_hash,
+)
 
 Record = Mapping[str, Any]
 
-MISSPELT, SPELT = "Costumer", "Customer"
-"""The published contract writes CostumerVendorCode; some answers say CustomerVendorCode."""
+_DIGITS: Final = 12
+"""Of the digest in a version."""
 _ZERO: Final = Decimal(0)
-_OVER: Final = frozenset({Status.RECEIVED, Status.CLOSED})
 
 
 class Assembler:
@@ -58,13 +63,15 @@ class Assembler:
             raise RecordRejected(f"{name}: {why}", field=name, remote_id=remote_id) from None
         fields |= {
             "remote_id": remote_id,
-            "remote_version": version_of(given),
             "lines": lines,
             "field_presence": self._absent,
             "raw": _json_safe(given) if self._settings.keep_raw else None,
         }
         order = built(fields, remote_id=remote_id, sources=self._sources)
-        return order, tuple(dict.fromkeys(self._warnings(order)))
+        # Stamps have seconds, and two changes may share one.
+        version = f"{record.get(fields_of.STAMP)}/{content_hash(order.tree())[:_DIGITS]}"
+        versioned = order.model_copy(update={"remote_version": version})
+        return versioned, tuple(dict.fromkeys(self._warnings(order)))
 
     def orders(self, records: Iterable[Record]) -> dict[str, PurchaseOrder]:
         """The orders of these records by remote id; those that cannot be read are left out."""
@@ -110,7 +117,7 @@ class Assembler:
             line["status"] = line_status(line, status)
         return {
             "status": status,
-            "approval_status": _approval(status),
+            "approval_status": approval_status(status),
             "receipt_status": receipt_status(lines, status),
         }
 
@@ -122,40 +129,6 @@ class Assembler:
         for line in order.lines:
             if line.unit_raw and not line.unit:
                 yield f"unit {line.unit_raw} is not mapped: add it to units in the mapping"
-
-
-def order_status(status: Status, lines: Sequence[Record]) -> Status:
-    """The status map's, made finer by what has come: an open order's, and that of one that RM says is finished."""
-    counted = [line for line in lines if line.get("received_quantity") is not None]
-    if status is Status.RECEIVED and any(line["open_quantity"] > 0 for line in counted):
-        return Status.CLOSED
-    if status is not Status.APPROVED or not any(line["received_quantity"] for line in counted):
-        return status
-    return Status.RECEIVED if all(line["open_quantity"] <= 0 for line in counted) else Status.PARTIALLY_RECEIVED
-
-
-def line_status(line: Record, order: Status) -> LineStatus:
-    """Where a line stands."""
-    if order is Status.CANCELLED:
-        return LineStatus.CANCELLED
-    received, still = line.get("received_quantity"), line.get("open_quantity")
-    if received and not (still and still > 0):
-        return LineStatus.RECEIVED
-    if order in _OVER:
-        return LineStatus.CLOSED
-    return LineStatus.PARTIALLY_RECEIVED if received else LineStatus.OPEN
-
-
-def receipt_status(lines: Sequence[Record], order: Status) -> ReceiptStatus | None:
-    """How much of the order has come; None when no line says."""
-    counted = [line for line in lines if line.get("received_quantity") is not None]
-    if not counted:
-        return None
-    if all(line["received_quantity"] and line["open_quantity"] <= 0 for line in counted):
-        return ReceiptStatus.FULL
-    if order in _OVER:
-        return ReceiptStatus.CLOSED_SHORT
-    return ReceiptStatus.PARTIAL if any(line["received_quantity"] for line in counted) else ReceiptStatus.NONE
 
 
 def remote_id_of(record: Record) -> str:
@@ -170,18 +143,11 @@ def remote_id_of(record: Record) -> str:
 
 def flat(record: Record) -> dict[str, Any]:
     """The record with its names mended and its complementary fields beside the others, dotted."""
-    told = {name.replace(MISSPELT, SPELT, 1): value for name, value in record.items()}
+    told = mended(record)
     inner = told.get(COMPLEMENTARY)
     if not isinstance(inner, Mapping):
         return told
     return told | {f"{COMPLEMENTARY}.{name}": value for name, value in inner.items()}
-
-
-def version_of(record: Record) -> str:
-    """The stamp and a digest of the record: stamps have seconds, and two changes may share one."""
-    told = {name: value for name, value in record.items() if not name.startswith("_")}
-    digest = hashlib.blake2b(json.dumps(told, default=str, sort_keys=True).encode(), digest_size=6).hexdigest()
-    return f"{record.get(fields_of.STAMP)}/{digest}"
 
 
 def is_collapsed(record: Record) -> bool:
@@ -224,17 +190,6 @@ def _vendor(fields: Record, record: Record) -> dict[str, Any] | None:
         return None
     company = _number(record, "CustomerVendorCompanyId")
     return {**fields, "remote_id": f"{company}|{fields['code']}" if company else fields["code"]}
-
-
-def _approval(status: Status) -> ApprovalStatus | None:
-    match status:
-        case Status.PENDING_APPROVAL:
-            return ApprovalStatus.PENDING
-        case Status.REJECTED:
-            return ApprovalStatus.REJECTED
-        case Status.APPROVED | Status.PARTIALLY_RECEIVED | Status.RECEIVED | Status.CLOSED:
-            return ApprovalStatus.APPROVED
-    return None
 
 
 def _if_named(fields: Record | None, name: str = "remote_id") -> Record | None:

@@ -8,7 +8,6 @@ types. The first poll is a full pass in both cases.
 """
 
 import datetime as dt
-import hashlib
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, Final
 
@@ -25,7 +24,9 @@ from relay.connectors.rm.movements import Movements
 from relay.connectors.rm.own import absent, expanded, unread
 from relay.connectors.rm.settings import RmCredentials, RmSettings
 from relay.connectors.rm.times import LONG_AGO, before
-from relay.connectors.rm.walk import BY_CHANGE, BY_ID, Id, Movement, Place
+from relay.connectors.rm.told import Told
+from relay.connectors.rm.walk import BY_CHANGE, BY_ID, Movement, Place
+from relay.connectors.rm.writing import COMMANDS, RmWriter
 from relay.domain.capabilities import Capabilities
 from relay.domain.connections import Cursor
 from relay.domain.errors import RecordRejected
@@ -70,7 +71,7 @@ class RmConnector:
         self._listing = Listing(settings, self._movements, clock)
         self._held = held
         self._missing: frozenset[str] = frozenset()
-        self._told: dict[Id, bytes] = {}
+        self._told = Told()
 
     async def changed_since(self, cursor: Cursor | None) -> AsyncIterator[Page]:
         """Whole orders that changed since `cursor`; everything on None, and on every call without stamps."""
@@ -147,11 +148,13 @@ class RmConnector:
     def capabilities(self) -> Capabilities:
         """The field mapping of this connection; what RM takes comes from its contract."""
         rules = self._rules()
-        return capabilities("rm", rules, hidden=self._missing, writable=writable(rules))
+        known = capabilities("rm", rules, hidden=self._missing, writable=writable(rules))
+        return known.model_copy(update={"commands": COMMANDS, "custom_fields": True})
 
-    def writer(self) -> Writer | None:
-        """RM is only read."""
-        return None
+    def writer(self) -> Writer:
+        """Its movements are written over the same API."""
+        assembler = self._assembler(self._mapping)
+        return RmWriter(self._settings, self._mapping, self._movements, self._listing, assembler)
 
     def _rules(self) -> tuple[Rule, ...]:
         header, line = fields_of.header_rules(self._mapping), fields_of.line_rules(self._mapping)
@@ -171,26 +174,25 @@ class RmConnector:
             cursor = Reached(place=window.place, since=since).text()
             yield self._page(records, cursor, _strays(window.movements))
             if since:
-                self._note(each for each in ours if _is_since(each, self._overlapping(since)))
+                self._told.note(each for each in ours if _is_since(each, self._overlapping(since)))
             if begin and not all(_is_since(each, begin) for each in window.movements):
                 return
 
     async def _by_stamp(self, stamp: dt.datetime) -> AsyncIterator[Page]:
         """Orders changed since then, overlap included, oldest change first; each page moves the cursor on."""
         changed, strays, newest = await self._changed(self._overlapping(stamp))
-        due = [each for each in reversed(changed) if not self._was_told(each)]
+        due = [each for each in reversed(changed) if not self._told.knows(each)]
         told, now = stamp, self._listing.now()
         for start in range(0, len(due), self._settings.page_size):
             part = due[start : start + self._settings.page_size]
             # A stamp in the future must not carry the cursor there: what is changed until then would be skipped.
             told = max(told, min(part[-1].stamp or told, now))
             yield self._page(await self._listing.whole(part), Reached(stamp=told).text())
-            self._note(part)
+            self._told.note(part)
         end = max(told, min(newest, now))
         if strays or end != told:
             yield Page((), Reached(stamp=end).text(), tuple(strays))
-        met = {each.id for each in changed}
-        self._told = {each: digest for each, digest in self._told.items() if each in met}
+        self._told.keep(changed)
 
     async def _changed(self, begin: dt.datetime) -> tuple[list[Movement], list[Rejected], dt.datetime]:
         """Our movements changed since `begin`, newest first; records that do not name themselves; the newest stamp."""
@@ -209,15 +211,6 @@ class RmConnector:
 
     def _overlapping(self, stamp: dt.datetime) -> dt.datetime:
         return before(stamp, self._settings.overlap, self._settings.time_zone)
-
-    def _note(self, told: Iterable[Movement]) -> None:
-        """Remember records whose page is stored."""
-        self._told |= {each.id: _digest(each.record) for each in told if each.id and each.record is not None}
-
-    def _was_told(self, each: Movement) -> bool:
-        """Whether this very record was told by the poll before: the overlap shows it again."""
-        known = self._told.get(each.id) if each.id else None
-        return known is not None and each.record is not None and known == _digest(each.record)
 
     def _page(self, records: list[Mapping[str, Any]], cursor: Cursor, strays: Iterable[Rejected] = ()) -> Page:
         assembler = self._assembler(self._mapping)
@@ -255,7 +248,3 @@ def _strays(movements: Iterable[Movement]) -> list[Rejected]:
     reason = "a movement without a readable company and number"
     named = f"{fields_of.COMPANY}, {fields_of.MOVEMENT}"
     return [Rejected("", named, reason, raw_bytes(each.record)) for each in movements if each.id is None]
-
-
-def _digest(record: Any) -> bytes:
-    return hashlib.blake2b(raw_bytes(record), digest_size=16).digest()

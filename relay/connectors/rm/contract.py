@@ -30,7 +30,7 @@ _INTEGER: Final[Property] = {"type": "integer"}
 _NUMBER: Final[Property] = {"type": "number"}
 _FLAG: Final[Property] = {"type": "boolean"}
 _TIME: Final[Property] = {
-    "type": "string",
+    "type": ["string", "null"],
     "pattern": r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})?$",
 }
 

@@ -9,7 +9,7 @@ from relay.connectors.rm.assembly import is_collapsed, remote_id_of, type_of
 from relay.connectors.rm.movements import NAMING, Movements
 from relay.connectors.rm.settings import RmSettings
 from relay.connectors.rm.times import LONG_AGO, local_of
-from relay.connectors.rm.walk import BY_CHANGE, BY_ID, Movement, Order, Place, Window, windows
+from relay.connectors.rm.walk import BY_CHANGE, BY_ID, NEWEST_FIRST, Movement, Order, Place, Window, windows
 from relay.domain.errors import RecordRejected, Unavailable, UnexpectedReply, Unsupported
 
 PROBED: Final = 10
@@ -33,6 +33,15 @@ class Listing:
     def names(self) -> AsyncIterator[Window]:
         """All movements by id, with nothing but what names them."""
         return windows(self._names, BY_ID, self._settings.page_size)
+
+    def newest_first(self, name: str) -> AsyncIterator[Window]:
+        """All movements, the one made last first, with what names them, when they were made, and this field."""
+
+        async def ask(order: str, page: int, size: int) -> tuple[Sequence[Movement], bool]:
+            fields = (*NAMING, fields_of.BORN, name)
+            return self._read(*await self._movements.page(order, page, size, fields=fields))
+
+        return windows(ask, NEWEST_FIRST, self._settings.page_size)
 
     async def first(self) -> tuple[Sequence[Movement], bool]:
         """The first page of what names movements, and whether more follow."""

@@ -23,7 +23,7 @@ ITEMS: Final = "Items"
 LINE_ID: Final = "SequentialId"
 ORDERED: Final = "Quantity"
 RECEIVABLE: Final = "ReceivableQuantity"
-QUANTITY_PLACES, MONEY_PLACES = 4, 2
+QUANTITY_PLACES, PRICE_PLACES, MONEY_PLACES = 4, 4, 2
 
 _QUANTITIES: Final = f"{ORDERED}, {RECEIVABLE}"
 _VENDOR: Final = "CustomerVendorCompanyId, CustomerVendorCode"
@@ -42,7 +42,7 @@ MADE: Final[tuple[Rule, ...]] = (
     Rule("type", TYPE, derived("standard", "code")),
     Rule("vendor.remote_id", _VENDOR, derived("company|code")),
     Rule("currency", "NetValueCurrencyCode", derived("ISO code by the connection's map", "code")),
-    Rule("remote_version", STAMP, derived("the stamp, and a digest of the record")),
+    Rule("remote_version", STAMP, derived("the stamp, and a digest of the order")),
     Rule("remote_created_at", BORN, derived("local time of the connection's zone, as UTC", "datetime")),
     Rule("remote_updated_at", STAMP, derived("local time of the connection's zone, as UTC", "datetime")),
 )
@@ -101,7 +101,7 @@ def line_rules(own: MappingOverrides) -> tuple[Rule, ...]:
         Rule("lines[].item.code", "ProductCodeValue", text(), 30),
         Rule("lines[].quantity", ORDERED, quantity(codes.places(ORDERED, QUANTITY_PLACES))),
         Rule("lines[].unit_raw", "MeasureUnitCode", text(), 5),
-        Rule("lines[].unit_price", "UnitPrice", money(codes.places("UnitPrice", MONEY_PLACES))),
+        Rule("lines[].unit_price", "UnitPrice", quantity(codes.places("UnitPrice", PRICE_PLACES))),
         Rule("lines[].discount", "DiscountValue", money(codes.places("DiscountValue", MONEY_PLACES))),
         Rule("lines[].amount", "NetValue", money(codes.places("NetValue", MONEY_PLACES))),
         Rule("lines[].required_date", "DeliveryDate", DAY),

@@ -14,6 +14,7 @@ import httpx
 from relay.connectors.kit.replies import checked, json_of, parsed, text_of, words
 from relay.connectors.kit.token_auth import TokenAuth, Tokens
 from relay.connectors.rm.settings import RmCredentials, RmSettings
+from relay.connectors.rm.spelling import MISSPELT, spelling_of
 from relay.domain.errors import UnexpectedReply
 
 TOKEN_PATH: Final = "/api/connect/token/"  # noqa: S105 - a path
@@ -38,6 +39,8 @@ class Movements:
         self._base = str(settings.url).rstrip("/")
         self._filter = settings.filter
         self._expand = ",".join((ITEMS, *expand))
+        self.spelling = MISSPELT
+        """How this RM writes vendors, as far as it has shown it."""
         self._auth: httpx.Auth = (
             httpx.BasicAuth(credentials.username, credentials.password.get_secret_value())
             if settings.login == "basic"
@@ -53,10 +56,11 @@ class Movements:
             **({"fields": ",".join(fields)} if fields else {"expand": self._expand}),
             **({"$filter": self._filter} if self._filter else {}),
         }
-        content = _content(await self._get(f"{LIST_PATH}?{urlencode(params, quote_via=quote)}"))
+        content = content_of(await self._get(f"{LIST_PATH}?{urlencode(params, quote_via=quote)}"))
         records = content.get("items")
         if not isinstance(records, list):
             raise UnexpectedReply(_without("a list of items", content))
+        self._learn(records)
         more = content.get("hasNext")
         # An RM that does not say whether more follow gives a full page while there are more.
         return records, len(records) >= size if more is None else str(more).lower() == "true"
@@ -66,13 +70,24 @@ class Movements:
         reply = await self._get(f"{ONE_PATH}/{quote(remote_id, safe='')}?expand={quote(self._expand, safe='')}")
         if reply.status_code == httpx.codes.NOT_FOUND and fault_of(text_of(reply)):
             return None
-        content = _content(reply)
+        content = content_of(reply)
         if "MovementId" not in content:
             raise UnexpectedReply(_without("a movement", content))
+        self._learn([content])
         return content
+
+    async def send(self, method: str, path: str, content: str | None) -> httpx.Response:
+        """One writing call, and what came back, whatever it says."""
+        headers = _HEADERS if content is None else {**_HEADERS, "Content-Type": "application/json; charset=utf-8"}
+        body = None if content is None else content.encode()
+        return await self._client.request(method, f"{self._base}{path}", content=body, headers=headers, auth=self._auth)
 
     async def _get(self, path: str) -> httpx.Response:
         return await self._client.get(f"{self._base}{path}", headers=_HEADERS, auth=self._auth)
+
+    def _learn(self, records: Sequence[Any]) -> None:
+        told = next((spelling for each in records if isinstance(each, dict) and (spelling := spelling_of(each))), None)
+        self.spelling = told or self.spelling
 
 
 class PasswordGrant:
@@ -114,7 +129,7 @@ def fault_of(text: str) -> str:
     return _said(content)
 
 
-def _content(reply: httpx.Response) -> dict[str, Any]:
+def content_of(reply: httpx.Response) -> dict[str, Any]:
     """The answer's object; a fault in any of its shapes raises, with RM's own words."""
     text = text_of(reply)
     if not reply.is_success:

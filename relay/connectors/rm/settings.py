@@ -2,9 +2,18 @@
 
 import datetime as dt
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, AnyHttpUrl, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import (
+    AfterValidator,
+    AnyHttpUrl,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    model_validator,
+)
 from pydantic import StringConstraints as Text
 
 from relay.domain.hours import Zone
@@ -67,7 +76,31 @@ class RmSettings(BaseModel):
         description="OData filter for the list of movements, where RM takes one: MovementTypeCode eq '1.1.10'",
     )
     page_size: int = Field(default=100, ge=2, le=1000, description="Movements per call.")
+    create_type: TypeCode | None = Field(
+        default=None, description="Movement type (CODTMV) of new orders, when purchase_types names several: 1.1.10"
+    )
+    reference_field: Literal["FreeField1", "FreeField2", "FreeField3", "OrderNumber"] | None = Field(
+        default="FreeField3", description="Where a new order keeps its own key, by which it is found again."
+    )
+    vendor_company: int = Field(
+        default=0, ge=0, description="Company (CODCOLCFO) of vendors that a command names by their code."
+    )
+    integration: Annotated[str, Text(pattern=r"^[A-Z]$")] = Field(
+        default="T", description="What new orders carry as AplicationIntegration: the system they are made in."
+    )
     keep_raw: bool = Field(default=False, description="Keep RM's record in the order's `raw`.")
+
+    @property
+    def type_of_new(self) -> str | None:
+        """The movement type of new orders; None when a command must say it."""
+        only = next(iter(self.purchase_types)) if len(self.purchase_types) == 1 else None
+        return self.create_type or only
+
+    @model_validator(mode="after")
+    def _creates_an_order(self) -> Self:
+        if self.create_type and self.create_type not in self.purchase_types:
+            raise ValueError(f"create_type {self.create_type} is none of purchase_types")
+        return self
 
 
 class RmCredentials(BaseModel):

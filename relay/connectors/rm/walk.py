@@ -53,6 +53,13 @@ BY_CHANGE: Final = Order(
     unique=False,
 )
 """The newest change first."""
+NEWEST_FIRST: Final = Order(
+    "-MovementId,CompanyId",
+    lambda movement: None if movement.id is None else (-movement.id[1], movement.id[0]),
+    parts=2,
+    unique=True,
+)
+"""The movement that was made last first."""
 
 
 @dataclass(frozen=True, slots=True)
