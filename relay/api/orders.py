@@ -73,6 +73,7 @@ def orders_router(core: Core) -> APIRouter:
             Moment | None, Query(description="Only those that changed at this time or later; with its zone.")
         ] = None,
         remote_id: Annotated[str | None, Query(max_length=200, description="Only the one of this remote id.")] = None,
+        number: Annotated[str | None, Query(max_length=200, description="Only those of this number.")] = None,
         deleted: Annotated[bool, Query(description="Those that were deleted, too.")] = False,
     ) -> Listed[OrderView]:
         key = page_key("orders", after, str, str)
@@ -83,6 +84,7 @@ def orders_router(core: Core) -> APIRouter:
                 before=before,
                 since=changed_since,
                 remote_id=remote_id,
+                number=number,
                 deleted=deleted,
                 most=limit + 1,
             )

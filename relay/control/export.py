@@ -28,9 +28,7 @@ class Export:
         """The lines, each with its end. Raises NotFound when the connection is removed meanwhile."""
         yield b'{"connection":' + connection.model_dump_json().encode() + b"}\n"
         before = LATEST
-        while found := await self.book.orders(
-            connection.id, before=before, since=EVER, remote_id=None, deleted=True, most=ORDERS
-        ):
+        while found := await self.book.orders(connection.id, before=before, since=EVER, deleted=True, most=ORDERS):
             for each in found:
                 yield b'{"order":' + OrderView.of(each).model_dump_json().encode() + b"}\n"
             before = (found[-1].changed_at, found[-1].remote_id)

@@ -72,6 +72,7 @@ class Orders:
         before: tuple[datetime, str] = LATEST,
         since: datetime | None = None,
         remote_id: str | None = None,
+        number: str | None = None,
         deleted: bool = False,
         most: int = 50,
     ) -> list[OrderView]:
@@ -79,7 +80,13 @@ class Orders:
         if since is not None and since.tzinfo is None:
             raise UserError("changed_since names no time zone: end it with Z for UTC, or with one like +02:00")
         found = await self.book.orders(
-            connection_id, before=before, since=since or EVER, remote_id=remote_id, deleted=deleted, most=most
+            connection_id,
+            before=before,
+            since=since or EVER,
+            deleted=deleted,
+            most=most,
+            remote_id=remote_id,
+            number=number,
         )
         return [OrderView.of(each) for each in found]
 

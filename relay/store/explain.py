@@ -8,6 +8,7 @@ import orjson
 
 from relay.domain.orders import order_key
 from relay.store.database import Database
+from relay.store.orders import called
 from relay.store.trouble import storable
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 RECENT = 10
 """Events of an order that are told of, the newest."""
 
-MOST_CANDIDATES = 20
 CONNECTIONS = "SELECT id FROM connections"
 FIND = """
     SELECT connection_id, remote_id FROM snapshots WHERE connection_id = ANY($1::text[]) AND remote_id = $2
@@ -26,13 +26,12 @@ FIND = """
     UNION SELECT connection_id, remote_id FROM outbox WHERE connection_id = ANY($1::text[]) AND event_id = $2
     LIMIT 20
 """
-# For a person, now and then: numbers and relay's own ids have no index. The bytes are looked through before any is read
-# as JSON, and a number that only a line has is sorted out by `find`.
-SCAN = """
-    SELECT connection_id, remote_id, tree FROM snapshots
-    WHERE connection_id = ANY($1::text[]) AND (position($2::bytea IN tree) > 0 OR $3 =
-        'po_' || left(encode(sha256(convert_to(connection_id || '|' || remote_id, 'UTF8')), 'hex'), 32))
-    LIMIT 200
+# Numbers repeat between connections, and may be any text, one that is an id of relay's, too.
+FIND_CALLED = """
+    SELECT connection_id, remote_id FROM snapshots WHERE number = $2 AND connection_id = ANY($1::text[])
+    UNION SELECT connection_id, remote_id FROM snapshots
+    WHERE relay_order_id(connection_id, remote_id) = $3 AND connection_id = ANY($1::text[])
+    LIMIT 20
 """
 CONNECTION = """
     SELECT id, customer_id, name, connector, state, problem, failures, poll_every, due_at, polled_at, synced_at,
@@ -178,15 +177,8 @@ class ExplainStore:
             return []
         async with self._database.session() as session:
             ids = [connection_id] if connection_id else [row["id"] for row in await session.fetch(CONNECTIONS)]
-            if rows := await session.fetch(FIND, ids, order):
-                return sorted((row["connection_id"], row["remote_id"]) for row in rows)
-            scanned = await session.fetch(SCAN, ids, orjson.dumps({"number": order})[1:-1], order)
-        found = sorted(
-            (row["connection_id"], row["remote_id"])
-            for row in scanned
-            if order.startswith("po_") or orjson.loads(row["tree"])["number"] == order
-        )
-        return found[:MOST_CANDIDATES]
+            rows = await session.fetch(FIND, ids, order) or await session.fetch(FIND_CALLED, ids, called(order), order)
+        return sorted((row["connection_id"], row["remote_id"]) for row in rows)
 
     async def facts(self, connection_id: str, remote_id: str) -> OrderFacts | None:
         """What is known of this order; None when its connection was removed meanwhile."""

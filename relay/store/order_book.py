@@ -14,15 +14,24 @@ import orjson
 from relay.domain.errors import NotFound
 from relay.domain.orders import Tree, order_id
 from relay.store.database import Database
+from relay.store.orders import called
 
 CONNECTION = "SELECT id, customer_id FROM connections WHERE id = $1"
 # Down from the latest change, after the last one of the page before.
 ORDERS = """
     SELECT remote_id, tree, hash, sequence, deleted, first_seen_at, changed_at FROM snapshots
-    WHERE connection_id = $1 AND (changed_at, remote_id) < ($2, $3) AND changed_at >= $4
-      AND ($5::text IS NULL OR remote_id = $5) AND (NOT deleted OR $6)
-    ORDER BY changed_at DESC, remote_id DESC LIMIT $7
+    WHERE connection_id = $1 AND (changed_at, remote_id) < ($2, $3) AND changed_at >= $4 AND (NOT deleted OR $5)
+    ORDER BY changed_at DESC, remote_id DESC LIMIT $6
 """
+# Those few are found first: the planner might rather walk all orders of a connection, the latest first, to meet them.
+NAMED = """
+    WITH named AS MATERIALIZED (SELECT * FROM snapshots WHERE connection_id = $1 AND {called})
+    SELECT remote_id, tree, hash, sequence, deleted, first_seen_at, changed_at FROM named
+    WHERE (changed_at, remote_id) < ($2, $3) AND changed_at >= $4 AND (NOT deleted OR $5)
+    ORDER BY changed_at DESC, remote_id DESC LIMIT $6
+"""
+BY_REMOTE_ID = NAMED.format(called="remote_id = $7 AND ($8::text IS NULL OR number = $8)")
+BY_NUMBER = NAMED.format(called="number = $7")
 ORDER = """
     SELECT remote_id, tree, hash, sequence, deleted, first_seen_at, changed_at FROM snapshots
     WHERE connection_id = $1 AND relay_order_id(connection_id, remote_id) = $2
@@ -112,9 +121,10 @@ class OrderBook:
         *,
         before: tuple[datetime, str],
         since: datetime,
-        remote_id: str | None,
         deleted: bool,
         most: int,
+        remote_id: str | None = None,
+        number: str | None = None,
     ) -> list[BookedOrder]:
         """Up to `most` orders, the latest change first: those before (changed at, remote id), changed `since`.
 
@@ -123,7 +133,13 @@ class OrderBook:
         """
         async with self._database.session() as connection:
             customer_id = await _customer(connection, connection_id)
-            rows = await connection.fetch(ORDERS, connection_id, *before, since, remote_id, deleted, most)
+            asked = (connection_id, *before, since, deleted, most)
+            if remote_id is not None:
+                rows = await connection.fetch(BY_REMOTE_ID, *asked, remote_id, called(number))
+            elif number is not None:
+                rows = await connection.fetch(BY_NUMBER, *asked, called(number))
+            else:
+                rows = await connection.fetch(ORDERS, *asked)
         return [_booked(connection_id, customer_id, row) for row in rows]
 
     async def order(self, connection_id: str, id_: str) -> BookedOrder:

@@ -25,15 +25,16 @@ SNAPSHOTS = """
 """
 SAVE_SNAPSHOTS = """
     INSERT INTO snapshots (connection_id, remote_id, tree, hash, sequence, deleted, first_seen_at, changed_at, rules,
-                           mapping_version)
+                           mapping_version, number)
     SELECT $1, * FROM unnest(
         $2::text[], $3::bytea[], $4::text[], $5::int[], $6::boolean[], $7::timestamptz[], $8::timestamptz[], $9::int[],
-        $10::int[])
+        $10::int[], $11::text[])
     ON CONFLICT (connection_id, remote_id) DO UPDATE SET
         tree = excluded.tree, hash = excluded.hash, sequence = excluded.sequence, deleted = excluded.deleted,
         changed_at = CASE WHEN excluded.sequence > snapshots.sequence THEN excluded.changed_at
                           ELSE snapshots.changed_at END,
-        missing_passes = 0, rules = excluded.rules, mapping_version = excluded.mapping_version
+        missing_passes = 0, rules = excluded.rules, mapping_version = excluded.mapping_version,
+        number = excluded.number
 """
 SAVE_OUTBOX = """
     INSERT INTO outbox (event_id, stream, customer_id, connection_id, remote_id, sequence, type, occurred_at, body,
@@ -67,6 +68,9 @@ MISSED = """
     WHERE connection_id = $1 AND (missing_passes > 0 OR remote_id = ANY($2::text[]))
     RETURNING remote_id, missing_passes
 """
+
+LONGEST_NUMBER = 200
+"""Characters by which an order is found: what a system calls a number can be longer than an index takes."""
 
 
 class OrderStore:
@@ -165,6 +169,11 @@ async def write_page(
         await connection.execute(SAVE_OUTBOX, origin.customer_id, origin.id, *outbox_columns(entries))
 
 
+def called(number: str | None) -> str | None:
+    """An order's number as the column holds it, by which the order is found."""
+    return None if number is None else storable(number)[:LONGEST_NUMBER]
+
+
 def _text(problem: str | None) -> str | None:
     return None if problem is None else storable(problem)
 
@@ -194,6 +203,7 @@ def _snapshot_columns(snapshots: Sequence[Snapshot], entries: Sequence[OutboxEnt
         [changed.get(each.remote_id, each.first_seen_at) for each in rows],
         [each.edition.rules for each in rows],
         [each.edition.version for each in rows],
+        [called(each.tree.get("number")) for each in rows],
     )
 
 

@@ -47,6 +47,20 @@ async def test_orders_are_listed_by_their_latest_change_page_after_page(world, e
     assert [each.remote_id for each in since] == ["p4"]
 
 
+async def test_orders_are_listed_by_their_number(world, erp, orders):
+    for remote_id, number in (("p1", "47"), ("p2", "47"), ("p3", "48")):
+        await tell(world, erp, remote_id, number=number)
+
+    async def ids(**asked):
+        return [each.remote_id for each in await orders.orders(ERP, **asked)]
+
+    assert await ids(number="47") == ["p2", "p1"]
+    assert await ids(number="47", most=1) == ["p2"]
+    assert await ids(number="4") == []
+    assert await ids(number="47", remote_id="p1") == ["p1"]
+    assert await ids(number="47", remote_id="p3") == []
+
+
 async def test_an_order_is_found_by_its_id_and_whole(world, erp, orders):
     await tell(world, erp, "p|1", number="000001", raw={"C7_NUM": "000001"})
     found = await orders.order(ERP, order_id(ERP, "p|1"))

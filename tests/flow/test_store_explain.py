@@ -51,6 +51,16 @@ async def test_an_order_is_found_by_remote_id_number_relays_own_id_and_event(wor
         assert (found.order, found.number, found.connection.name) == ("01|4711", "4711", "erp")
 
 
+async def test_an_order_is_found_by_the_number_that_it_has_now_however_long(world, explain):
+    erp, long = await world.connection(), "n" * 20_000
+    await polled(world, erp, number=long)
+    assert (await explain(long)).order == "01|4711"
+    await polled(world, erp, number="4712")
+    assert (await explain("4712")).order == "01|4711"
+    with pytest.raises(NotFound):
+        await explain(long)
+
+
 @pytest.mark.parametrize("name", ["471", "po_471", "4711\x00", "\ud800"])
 async def test_an_order_that_was_never_read_is_said_to_be_so(world, explain, name):
     await polled(world, await world.connection())

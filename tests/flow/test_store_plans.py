@@ -13,6 +13,7 @@ from relay.store import (
     command_list,
     commands,
     deliveries,
+    explain,
     idempotency,
     leases,
     log,
@@ -40,7 +41,8 @@ ROWS = """
         SELECT 'evt_' || n, 'changes', CASE WHEN n > 19000 THEN 'pending' WHEN n > 18000 THEN 'published'
                ELSE 'relayed' END, 'acme', 'con_' || n % 20 + 1, 'p' || n % 500, n, 'x', now(), 'body', now()
         FROM generate_series(1, 20000) AS n;
-    INSERT INTO snapshots SELECT 'con_' || n % 20 + 1, 'p' || n, '{}', 'h', 1, false, 0, now(), now()
+    INSERT INTO snapshots (connection_id, remote_id, tree, hash, sequence, deleted, first_seen_at, changed_at, number)
+        SELECT 'con_' || n % 20 + 1, 'p' || n, '{}', 'h', 1, false, now(), now(), n
         FROM generate_series(1, 20000) AS n;
     INSERT INTO admitted SELECT 'con_' || n % 20 + 1, 'p' || n, 1 FROM generate_series(1, 20000) AS n;
     INSERT INTO deliveries (id, endpoint_id, position, lane, state, due_at, number)
@@ -88,11 +90,22 @@ HOT = [
     (watch.ENDPOINTS, ("w1",), "deliveries_heads"),
     (watch.CONNECTIONS, ("w1", TTL), "outbox_pending"),
     (watch.CONNECTIONS, ("w1", TTL), "outbox_published"),
-    (order_book.ORDERS, ("con_1", NOW, "x", EVER, None, False, 50), "snapshots_changed"),
+    (order_book.ORDERS, ("con_1", NOW, "x", EVER, False, 50), "snapshots_changed"),
+    (order_book.BY_REMOTE_ID, ("con_1", NOW, "x", EVER, False, 50, "p1", None), "snapshots_pkey"),
+    (order_book.BY_NUMBER, ("con_1", NOW, "x", EVER, False, 50, "1"), "snapshots_number"),
     (order_book.ORDER, ("con_1", "po_1"), "snapshots_order_id"),
     (order_book.LOG, ("con_1", 5000, 100, 1_000_000), "outbox_log"),
     (order_book.LAST, (["con_1", "con_2"],), "outbox_log"),
     (order_book.HISTORY, ("con_1", "p1", 9, 50), "outbox_order"),
+    (explain.FIND, (["con_1", "con_2"], "p1"), "snapshots_pkey"),
+    (explain.FIND, (["con_1", "con_2"], "p1"), "outbox_order"),
+    (explain.FIND, (["con_1", "con_2"], "p1"), "outbox_event_id_key"),
+    (explain.FIND_CALLED, (["con_1", "con_2"], "1", "po_1"), "snapshots_number"),
+    (explain.FIND_CALLED, (["con_1", "con_2"], "1", "po_1"), "snapshots_order_id"),
+    (explain.SNAPSHOT, ("con_1", "p1"), "snapshots_pkey"),
+    (explain.EVENTS, ("con_1", "p1", 10), "outbox_"),
+    (explain.DELIVERIES, ([1, 2],), "deliveries_"),
+    (explain.HEADS, (["end_1", "end_2"], "con|p1"), "deliveries_"),
     (named.FIND.format(table="connections"), ("1",), "connections_name"),
     (named.PAGE.format(table="endpoints"), ("acme", "1", None, 50), "endpoints_customer_id_name_key"),
     (named.NAMED.format(table="endpoints"), ("acme", "1", None, 50, "1"), "endpoints_full_name"),

@@ -14,6 +14,7 @@ from relay.domain.endpoints import EndpointOptions, EndpointState, Health
 from relay.domain.replays import Criteria
 from relay.store import database as store
 from relay.store.database import migrate, opened
+from relay.store.explain import ExplainStore
 from relay.store.replay import ReplayStore
 from relay.store.replays import ReplayList
 from relay.store.retention import RetentionStore
@@ -27,7 +28,9 @@ INSERT INTO connections (id, customer_id, name, connector, settings, sealed, pol
                          synced_at)
     VALUES ('con_1', 'acme', 'erp', 'protheus', '{"url": "x", "currencies": {"2": "USD"}}', 's', '1 min', '1 h', 'c',
             now());
-INSERT INTO snapshots SELECT 'con_1', 'p' || n, '{}', 'h', 3, false, 0, now(), now() FROM generate_series(1, 3) AS n;
+INSERT INTO snapshots SELECT 'con_1', 'p' || n,
+    convert_to(CASE n WHEN 1 THEN '{"number": "47\\u0000 \\u00e9", "note": "\\\\u0000"}' WHEN 2 THEN '{"number": null}'
+               ELSE '{}' END, 'UTF8'), 'h', 3, false, 0, now(), now() FROM generate_series(1, 3) AS n;
 INSERT INTO admitted SELECT 'con_1', 'p' || n, 3 FROM generate_series(1, 3) AS n;
 INSERT INTO outbox (event_id, stream, state, customer_id, connection_id, remote_id, sequence, type, occurred_at, body)
     SELECT 'evt_' || p || '_' || n, 'changes', 'relayed', 'acme', 'con_1', 'p' || p, n, 'purchase_order.updated', now(),
@@ -76,6 +79,12 @@ async def test_nothing_is_lost_and_each_endpoints_deliveries_are_numbered_as_the
     last = await upgraded.sql("SELECT last FROM endpoint_numbers ORDER BY endpoint_id")
     assert [row["last"] for row in last] == [9, 0, 9]
     assert not await upgraded.stranded()
+
+
+async def test_orders_are_found_by_the_numbers_that_their_snapshots_hold(upgraded):
+    rows = await upgraded.sql("SELECT number FROM snapshots ORDER BY remote_id")
+    assert [row["number"] for row in rows] == ["47\ufffd \u00e9", None, None]
+    assert await ExplainStore(upgraded.database).find("47\ufffd \u00e9", None) == [("con_1", "p1")]
 
 
 async def test_settings_that_were_a_mapping_are_its_first_version(upgraded):
