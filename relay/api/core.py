@@ -243,9 +243,11 @@ async def _unusable(request: Request) -> Response | None:
         return problem(HTTPStatus.BAD_REQUEST, "a NUL character belongs nowhere", code="unreadable")
     if body:
         try:
-            orjson.loads(body)
+            given = orjson.loads(body)
         except orjson.JSONDecodeError as error:
             return problem(HTTPStatus.BAD_REQUEST, f"the body is no JSON: {error.msg}", code="unreadable")
+        if given is None:
+            return problem(HTTPStatus.BAD_REQUEST, "the body is null: send an object, or no body", code="unreadable")
     return None
 
 

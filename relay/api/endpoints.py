@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Body, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from relay.api.core import CallNow, Core
@@ -72,6 +72,10 @@ class RotationWanted(BaseModel):
     signing: Signing | None = Field(None, description="Sign with this from then on; null: as before.")
 
 
+Samples = Annotated[SamplesWanted, Body(default_factory=SamplesWanted)]
+Rotation = Annotated[RotationWanted, Body(default_factory=RotationWanted)]
+
+
 def endpoints_router(core: Core) -> APIRouter:
     """Endpoints, one by one and as a list."""
     router, control = core.router("/v1/endpoints", "endpoints"), core.control
@@ -117,7 +121,7 @@ def endpoints_router(core: Core) -> APIRouter:
         return await control.disable_endpoint(endpoint_id)
 
     @router.post("/{endpoint_id}/test", summary="Send signed samples now, and say what came back")
-    async def test_endpoint(endpoint_id: EndpointId, wanted: SamplesWanted) -> EndpointTested:
+    async def test_endpoint(endpoint_id: EndpointId, wanted: Samples) -> EndpointTested:
         return await control.test_endpoint(endpoint_id, wanted.types, every=wanted.every)
 
     _add_secrets(router, core)
@@ -132,7 +136,7 @@ def _add_secrets(router: APIRouter, core: Core) -> None:
         return tuple(await control.endpoint_keys(endpoint_id))
 
     @router.post("/{endpoint_id}/secrets", summary="A new signing secret, shown once; the older ones end after a while")
-    async def rotate_secret(endpoint_id: EndpointId, wanted: RotationWanted) -> SecretRotated:
+    async def rotate_secret(endpoint_id: EndpointId, wanted: Rotation) -> SecretRotated:
         return await control.rotate_secret(
             endpoint_id, overlap=wanted.overlap, signing=wanted.signing, begin=wanted.begin
         )

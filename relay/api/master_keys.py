@@ -1,6 +1,8 @@
 """Master keys and data keys: shown, checked and rotated. No key is in an answer, only ids and counts."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Body
 from pydantic import BaseModel, ConfigDict, Field
 
 from relay.api.core import CallNow, Core, needs
@@ -20,6 +22,9 @@ class RotationWanted(BaseModel):
     )
 
 
+Wanted = Annotated[RotationWanted, Body(default_factory=RotationWanted)]
+
+
 def keys_router(core: Core) -> APIRouter:
     """The keys."""
     router = core.router("/v1/keys", "keys")
@@ -33,7 +38,7 @@ def keys_router(core: Core) -> APIRouter:
         return await core.control.keys.check()
 
     @router.post("/rotate", summary="Wrap data keys anew, or replace them; may be asked again", **needs(Scope.ADMIN))
-    async def rotate_keys(wanted: RotationWanted, call: CallNow) -> KeysRotated:
+    async def rotate_keys(wanted: Wanted, call: CallNow) -> KeysRotated:
         keys = core.control.keys
         if wanted.data_keys:
             call.about("data_keys", wanted.customer)

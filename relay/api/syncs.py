@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Body, Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from relay.api.core import ConnectionPath, Core
@@ -34,6 +34,10 @@ class ResyncWanted(BaseModel):
     announce: Announce = Field(Announce.CHANGES, description="What is told of them.")
 
 
+Wanted = Annotated[SyncWanted, Body(default_factory=SyncWanted)]
+Again = Annotated[ResyncWanted, Body(default_factory=ResyncWanted)]
+
+
 def syncs_router(core: Core) -> APIRouter:
     """What is read of one connection's orders beside the polls."""
     router, control = core.router("/v1/connections/{connection_id}", "syncs"), core.control
@@ -45,11 +49,11 @@ def syncs_router(core: Core) -> APIRouter:
         return seen
 
     @router.post("/sync", summary="Read what changed now; answers with what was found, after `wait` at the latest")
-    async def sync_connection(connection_id: ConnectionPath, wanted: SyncWanted) -> SyncView:
+    async def sync_connection(connection_id: ConnectionPath, wanted: Wanted) -> SyncView:
         return await control.poll_now(connection_id, wait=wanted.wait)
 
     @router.post("/resyncs", summary="Read all orders again, beside the polls", status_code=201)
-    async def start_resync(connection_id: ConnectionPath, wanted: ResyncWanted) -> SyncView:
+    async def start_resync(connection_id: ConnectionPath, wanted: Again) -> SyncView:
         return await control.resync(connection_id, history=wanted.history, announce=wanted.announce)
 
     @router.get("/syncs", summary="What was read, the latest first")

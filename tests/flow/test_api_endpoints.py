@@ -40,7 +40,9 @@ async def test_an_endpoint_lives_through_the_api(api):
     assert changed.json()["options"]["ordering"] == "strict"
     assert (await api.post(f"{path}/disable")).json()["state"] == "disabled"
     assert (await api.post(f"{path}/enable")).json()["state"] == "active"
-    rotated = (await api.post(f"{path}/secrets", {"overlap": "1h"})).json()
+    refused = await api.call("POST", f"{path}/secrets", content=b"null")
+    assert (refused.status_code, refused.json()["detail"]) == (400, "the body is null: send an object, or no body")
+    rotated = (await api.call("POST", f"{path}/secrets")).json()
     assert rotated["secret"] != made["secret"]
     assert [each["signing"] for each in (await api.get(f"{path}/secrets")).json()] == ["hmac", "hmac"]
     token = (await api.post(f"{path}/pull-token")).json()["token"]
