@@ -6,10 +6,11 @@ Deliveries of one purchase order to one endpoint form a lane: only the lane's he
 behind it.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import NewType
+
+from relay.domain.values import value
 
 DeliveryId = NewType("DeliveryId", str)
 
@@ -43,7 +44,7 @@ class Wish(StrEnum):
     """Never send this event again."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Delivery:
     """The head of a lane, ready to be sent. `body` is the event's frozen bytes."""
 
@@ -60,7 +61,7 @@ class Delivery:
     """The replay that sends it again, if one does."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Answer:
     """What came back from one attempt: a status, or the class of error that stood in its way."""
 
@@ -86,7 +87,7 @@ class Answer:
     """Until the status was known, from the start; None: it never was."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Attempt:
     """One try, as recorded. `due_at` is the next try's time when the outcome is RETRY."""
 

@@ -136,9 +136,9 @@ class Flow:
         free = max(0, self.limit - self._in_flight)
         return min(free, int(self._bucket.tokens(now))) if self._bucket else free
 
-    def retry_room(self, now: float) -> int:
-        """How many of them may be repeated attempts while fresh ones wait: half of the slots, and at least one."""
-        return max(0, min(self.room(now), max(1, self.limit // 2) - self._repeated))
+    def retry_room(self, room: int) -> int:
+        """How many of `room` may be repeated attempts while fresh ones wait: half of the slots, and at least one."""
+        return max(0, min(room, max(1, self.limit // 2) - self._repeated))
 
     def wait(self, now: float) -> float | None:
         """Seconds until there is room without an answer; None: there is room, or only an answer can make some."""

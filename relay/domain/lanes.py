@@ -69,7 +69,7 @@ class Lanes:
     @property
     def idle(self) -> bool:
         """Whether nothing waits to be taken."""
-        return self.held == self.under_way
+        return len(self._ids) == len(self._under_way)
 
     def room(self) -> int:
         """How many more may be offered."""
@@ -104,10 +104,10 @@ class Lanes:
         taken: list[Delivery] = []
         while len(taken) < most and (heads := self._next(repeated)) is not None:
             lane = heads.pop()
-            head, *behind = self._waiting.pop(lane)
-            if behind:
-                self._waiting[lane] = behind
-            self._under_way[lane] = head
+            waiting = self._waiting[lane]
+            head = self._under_way[lane] = waiting.pop(0)
+            if not waiting:
+                del self._waiting[lane]
             repeated -= head.attempts > 0
             taken.append(head)
         return taken
@@ -128,30 +128,33 @@ class Lanes:
         self._bytes = 0
 
     def _fits(self, delivery: Delivery) -> bool:
-        if not self.room() or (delivery.attempts and self._repeated >= max(1, self._window // 2)):
+        if len(self._ids) >= self._window or (delivery.attempts and self._repeated >= max(1, self._window // 2)):
             return False
         return not self._ids or len(delivery.body) <= self._memory.room()
 
     def _hold(self, delivery: Delivery) -> None:
         self._ids.add(delivery.id)
         self._count(delivery, 1)
-        insort(self._waiting.setdefault(delivery.lane, []), delivery, key=_position)
-        self._show(delivery.lane)
+        waiting = self._waiting.setdefault(delivery.lane, [])
+        insort(waiting, delivery, key=_position)
+        if waiting[0] is delivery:
+            self._show(delivery.lane)
 
     def _count(self, delivery: Delivery, sign: int) -> None:
+        size = sign * len(delivery.body)
         self._repeated += sign * (delivery.attempts > 0)
-        self._bytes += sign * len(delivery.body)
-        self._memory.used += sign * len(delivery.body)
+        self._bytes += size
+        self._memory.used += size
 
     def _show(self, lane: str) -> None:
         if lane not in self._waiting or lane in self._under_way:
             return
         head = self._waiting[lane][0]
-        (self._repeated_heads if head.attempts else self._fresh_heads).push(head)
-        for heads in (self._fresh_heads, self._repeated_heads):
-            if len(heads.entries) > 2 * self._window:
-                heads.entries = [each for each in heads.entries if self._goes(each)]
-                heapq.heapify(heads.entries)
+        heads = self._repeated_heads if head.attempts else self._fresh_heads
+        heads.push(head)
+        if len(heads.entries) > 2 * self._window:
+            heads.entries = [each for each in heads.entries if self._goes(each)]
+            heapq.heapify(heads.entries)
 
     def _next(self, repeated: int) -> "_Heads | None":
         """The heads among which the longest due one is that may go."""

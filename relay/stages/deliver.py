@@ -147,7 +147,7 @@ class Deliver:
             return []
         now = self._looked_at = self._now()
         most = min(self._flow.room(now), AHEAD * self._flow.limit - self._lanes.under_way)
-        taken = self._lanes.take(most, self._flow.retry_room(now))
+        taken = self._lanes.take(most, self._flow.retry_room(most))
         for delivery in taken:
             self._flow.started(repeated=delivery.attempts > 0, now=now)
         return taken

@@ -27,6 +27,8 @@ MOST_TRIED = 4
 """Addresses of a host that one attempt may try."""
 USER_AGENT = f"relay/{version('erp-relay')}"
 
+_PRINTABLE = bytes(each for each in range(256) if chr(each).isprintable())
+
 
 class Caller:
     """One URL's connections; of an answer's body at most `keep` bytes are kept."""
@@ -37,7 +39,8 @@ class Caller:
         self._plain = self._url.scheme == "http"
         host, port = self._url.host_str or "", self._url.port_or_known_default or 0
         self._pinned = Pinned(Way(host, port, None if self._plain else Trust(access), keep), dialling)
-        self._target, self._headers = self._asked(dialling.policy.proxy), self._always(dialling.policy.proxy, access)
+        self._target = self._asked(dialling.policy.proxy).encode("latin-1")
+        self._headers = self._always(dialling.policy.proxy, access)
         self._head = _lines(self._headers)
 
     async def call(self, method: str, headers: Mapping[str, str], body: bytes, *, ends: float) -> Reply:
@@ -90,13 +93,14 @@ class Caller:
 
     def _request(self, method: str, headers: Mapping[str, str], body: bytes) -> bytes:
         """The head. Headers of the call go before those that are always the same."""
-        if not "".join([*headers, *headers.values()]).isprintable():
-            raise ValueError("a header has characters that HTTP cannot carry")
         always = self._head
         if not self._headers.keys().isdisjoint(headers):
             always = _lines({name: value for name, value in self._headers.items() if name not in headers})
-        length = f"content-length: {len(body)}\r\n" if body or method == "POST" else ""
-        return f"{method} {self._target} HTTP/1.1\r\n{always}{_lines(headers)}{length}\r\n".encode("latin-1")
+        lines = _lines(headers)
+        if len(lines.translate(None, _PRINTABLE)) != 2 * len(headers):
+            raise ValueError("a header has characters that HTTP cannot carry")
+        length = b"content-length: %d\r\n" % len(body) if body or method == "POST" else b""
+        return b"%b %b HTTP/1.1\r\n%b%b%b\r\n" % (method.encode(), self._target, always, lines, length)
 
     def _asked(self, proxy: Proxy | None) -> str:
         """What stands in the request's first line: to a proxy, for plain http, the whole URL."""
@@ -118,5 +122,5 @@ class Caller:
         return f"{self._url.host_str}:{port}" if port is not None else self._url.host_str or ""
 
 
-def _lines(headers: Mapping[str, str]) -> str:
-    return "\r\n".join([*map(": ".join, headers.items()), ""])
+def _lines(headers: Mapping[str, str]) -> bytes:
+    return "".join([f"{name}: {value}\r\n" for name, value in headers.items()]).encode("latin-1")

@@ -8,9 +8,10 @@ resolved: each is to an address that the policy has passed.
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from datetime import timedelta
 from ipaddress import IPv4Address
+from typing import Any
 
 from pyreqwest.http import Url
 
@@ -68,17 +69,22 @@ class WebhookSender:
             await self._tokens.close()
         await self._caller.close()
 
-    async def _call(self, method: str, headers: Mapping[str, str], body: bytes) -> Reply:
+    def _call(self, method: str, headers: Mapping[str, str], body: bytes) -> Coroutine[Any, Any, Reply]:
         ends = self._now() + self._deadline
         if self._tokens is None:
-            return await self._caller.call(method, headers, body, ends=ends)
-        token = await self._tokens.get(ends)
+            return self._caller.call(method, headers, body, ends=ends)
+        return self._call_with(self._tokens, method, headers, body, ends)
+
+    async def _call_with(
+        self, tokens: Tokens, method: str, headers: Mapping[str, str], body: bytes, ends: float
+    ) -> Reply:
+        token = await tokens.get(ends)
         if isinstance(token, Reply):
             return token
         reply = await self._caller.call(method, _with(token, headers), body, ends=ends)
         if reply.status != _UNAUTHORIZED or reply.error:
             return reply
-        other = await self._tokens.get(ends, instead_of=token)
+        other = await tokens.get(ends, instead_of=token)
         if isinstance(other, Reply):
             reply.error, reply.detail = other.error, other.detail
         elif other != token:

@@ -295,20 +295,20 @@ def test_a_shorter_retry_after_does_not_end_a_longer_one_and_other_answers_hold_
 
 def test_repeated_attempts_get_half_of_the_slots_while_fresh_ones_wait():
     subject = flow()
-    assert subject.retry_room(0.0) == 2
+    assert subject.retry_room(subject.room(0.0)) == 2
     start(subject, repeated=True)
-    assert (subject.room(0.0), subject.retry_room(0.0)) == (3, 1)
+    assert (subject.room(0.0), subject.retry_room(subject.room(0.0))) == (3, 1)
     start(subject, repeated=True)
-    assert (subject.room(0.0), subject.retry_room(0.0)) == (2, 0)
+    assert (subject.room(0.0), subject.retry_room(subject.room(0.0))) == (2, 0)
     subject.ended(FINE, repeated=True, now=0.0, dice=EXACT)
-    assert subject.retry_room(0.0) == 1
+    assert subject.retry_room(subject.room(0.0)) == 1
 
 
 def test_with_one_slot_a_repeated_attempt_may_have_it_or_nothing_would_ever_be_repeated():
     subject = flow(at_once=1)
-    assert subject.retry_room(0.0) == 1
+    assert subject.retry_room(subject.room(0.0)) == 1
     start(subject)
-    assert subject.retry_room(0.0) == 0
+    assert subject.retry_room(subject.room(0.0)) == 0
 
 
 def test_a_suspended_endpoint_gets_a_probe_soon_then_one_an_hour_until_one_is_taken():
@@ -401,7 +401,7 @@ class FlowMachine(RuleBasedStateMachine):
         assert subject.in_flight == len(self.flying)
         assert 1 <= subject.limit <= self.at_once
         room, wait = subject.room(self.now), subject.wait(self.now)
-        assert 0 <= subject.retry_room(self.now) <= room <= subject.limit
+        assert 0 <= subject.retry_room(room) <= room <= subject.limit
         assert wait is None or wait > 0
         if subject.state is HALF_OPEN:
             assert subject.in_flight == 1
