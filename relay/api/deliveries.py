@@ -9,7 +9,7 @@ from relay.api.core import CallNow, Core, needs
 from relay.api.lists import After, Limit, Listed, listed
 from relay.api.times import Moment
 from relay.control import Asked, DeliveryView, Explanation, ReplayFound, ReplayView
-from relay.control.doctor import Examination
+from relay.control.findings import Examination
 from relay.control.replay import PER_SECOND
 from relay.domain.callers import Scope
 from relay.domain.deliveries import DeliveryState

@@ -20,7 +20,7 @@ def doctor(
     Nothing is changed, no ERP is asked and no webhook sent. Ends with 1 when something is in trouble.
     """
     from relay.cli.program import Code
-    from relay.control.doctor import Verdict
+    from relay.control.findings import Verdict
 
     found = with_relay(data, lambda relay: relay.examine())
     if as_json:

@@ -2,7 +2,7 @@
 
 from relay.client.calls import Calls, segment
 from relay.control.callers import AuditView, OperatorAdded, OperatorView
-from relay.control.doctor import Examination
+from relay.control.findings import Examination
 from relay.domain.callers import Scope
 from relay.domain.errors import NotFound
 

@@ -1,6 +1,6 @@
 """Doctor: looks at everything that relay stands on and works for, and says what to do about what is not well.
 
-    database, tables, workers, broker, clock, keys, waiting work, connections, endpoints -> one finding each
+    database, tables, workers, broker, clock, keys, waiting work, commands, connections, endpoints -> one finding each
 
 Nothing is changed, no ERP is asked and no webhook sent. What cannot be looked at is a finding, too, and stops none of
 the others.
@@ -10,11 +10,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 from urllib.parse import urlsplit
 
+from relay.control.findings import Examination, Finding, Verdict, commands_finding, trouble, well
 from relay.control.telling import ago, span
-from relay.control.views import View
 from relay.domain.connections import Connection, ConnectionState
 from relay.domain.egress import Policy
 from relay.domain.endpoints import Endpoint, EndpointState, Verification
@@ -39,30 +38,6 @@ PATIENCE = 10.0
 """Seconds for one part to answer."""
 RESOLVE_WITHIN = timedelta(seconds=5)
 HOSTS_AT_ONCE = 64
-
-
-class Verdict(StrEnum):
-    """How one thing is: well; worth knowing; or in trouble, which needs somebody."""
-
-    WELL = "well"
-    NOTICE = "notice"
-    TROUBLE = "trouble"
-
-
-class Finding(View):
-    """One thing that was looked at. `advice` says what to do, unless it is well."""
-
-    subject: str
-    verdict: Verdict
-    says: str
-    advice: str = ""
-
-
-class Examination(View):
-    """Everything that was looked at; `verdict` is the worst of all."""
-
-    verdict: Verdict
-    findings: tuple[Finding, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +74,13 @@ class Doctor:
                 look = await vitals.look(ALIVE_WITHIN)
                 answered = self.clock()
         except (RelayError, TimeoutError) as error:
-            return [_trouble("database", str(error) or _SILENT, "Start PostgreSQL, and check RELAY_DATABASE__URL")]
+            return [trouble("database", str(error) or _SILENT, "Start PostgreSQL, and check RELAY_DATABASE__URL")]
         return [
-            _well("database", f"PostgreSQL {look.version}, {look.bytes / 1_000_000:,.0f} MB, tables at {at}"),
+            well("database", f"PostgreSQL {look.version}, {look.bytes / 1_000_000:,.0f} MB, tables at {at}"),
             _workers(look.workers),
             _clocks(look.now, asked, answered),
             *_waiting(look),
+            commands_finding(look),
         ]
 
     async def _probes(self) -> list[Finding]:
@@ -141,14 +117,14 @@ def connection_finding(seen: Sighting, now: datetime) -> Finding:
     name = f"connection {subject.customer_id}/{subject.name}"
     match subject.state:
         case ConnectionState.NEEDS_RECONNECT:
-            return _trouble(name, seen.problem or "the ERP refuses the login", "`relay connections reconnect`")
+            return trouble(name, seen.problem or "the ERP refuses the login", "`relay connections reconnect`")
         case ConnectionState.ACTIVE if subject.failures:
-            return _trouble(name, seen.problem or f"{subject.failures} polls in a row failed", _ERP)
+            return trouble(name, seen.problem or f"{subject.failures} polls in a row failed", _ERP)
         case ConnectionState.ACTIVE if seen.problem:
-            return _trouble(name, seen.problem, "`relay connections show` tells more")
+            return trouble(name, seen.problem, "`relay connections show` tells more")
         case ConnectionState.ACTIVE:
             last = f"read {ago(seen.seen_at, now)}" if seen.seen_at else "not read yet"
-            return _noticed(name, last, seen.notices) if seen.notices else _well(name, last)
+            return _noticed(name, last, seen.notices) if seen.notices else well(name, last)
         case _:
             return Finding(subject=name, verdict=Verdict.NOTICE, says=f"{subject.state}: it is not polled")
 
@@ -161,10 +137,10 @@ def endpoint_finding(seen: Sighting, host: str, now: datetime) -> Finding:
         says = f"disabled: {seen.problem or 'by a person'}"
         return Finding(subject=name, verdict=Verdict.NOTICE, says=says, advice="`relay endpoints enable`")
     if host:
-        return _trouble(name, host, "Mend its DNS entry, or give another URL: `relay endpoints change`")
+        return trouble(name, host, "Mend its DNS entry, or give another URL: `relay endpoints change`")
     if says := _in_the_way(seen, now):
-        return _trouble(name, says, _RECEIVER)
-    return _well(name, "nothing stands in the way of its webhooks")
+        return trouble(name, says, _RECEIVER)
+    return well(name, "nothing stands in the way of its webhooks")
 
 
 def _in_the_way(seen: Sighting, now: datetime) -> str:
@@ -182,19 +158,19 @@ def _in_the_way(seen: Sighting, now: datetime) -> str:
 
 def _tables(at: str | None, head: str) -> Finding:
     says = f"the tables are at {at or 'no revision'}, this relay works on {head}"
-    return _trouble("database", says, "Run `relay migrate`; when the tables are newer, use the newer relay")
+    return trouble("database", says, "Run `relay migrate`; when the tables are newer, use the newer relay")
 
 
 def _workers(running: int) -> Finding:
     if running:
-        return _well("workers", f"{running} running")
-    return _trouble("workers", "none is running: nothing is polled or sent", "Start `relay worker`, or `relay up`")
+        return well("workers", f"{running} running")
+    return trouble("workers", "none is running: nothing is polled or sent", "Start `relay worker`, or `relay up`")
 
 
 def _clocks(database: datetime, asked: datetime, answered: datetime) -> Finding:
     off = max(database - answered, asked - database, timedelta(0))
     if off < CLOCK_OFF:
-        return _well("clock", "this machine and the database agree")
+        return well("clock", "this machine and the database agree")
     says = f"this machine and the database differ by {span(off.total_seconds())}"
     advice = "Let both keep time by NTP: receivers refuse signatures that are five minutes away"
     return Finding(
@@ -213,8 +189,8 @@ def _waiting(look: Vitals) -> list[Finding]:
 
 def _since(name: str, since: datetime | None, now: datetime, says: str, advice: str) -> Finding:
     if since is None or now - since < WAITS_TOO_LONG:
-        return _well(name, "nothing waits for long")
-    return _trouble(name, f"{says}: the oldest for {span((now - since).total_seconds())}", advice)
+        return well(name, "nothing waits for long")
+    return trouble(name, f"{says}: the oldest for {span((now - since).total_seconds())}", advice)
 
 
 async def _probed(name: str, probe: Probe) -> Finding:
@@ -222,8 +198,8 @@ async def _probed(name: str, probe: Probe) -> Finding:
         async with asyncio.timeout(PATIENCE):
             await probe()
     except (RelayError, TimeoutError) as error:
-        return _trouble(name, str(error) or _SILENT, _ADVICE.get(name, ""))
-    return _well(name, _WELL.get(name, "answers"))
+        return trouble(name, str(error) or _SILENT, _ADVICE.get(name, ""))
+    return well(name, _WELL.get(name, "answers"))
 
 
 def _host(url: str) -> tuple[str, int | None]:
@@ -231,16 +207,8 @@ def _host(url: str) -> tuple[str, int | None]:
     return f"{parts.scheme}://{parts.hostname}", parts.port
 
 
-def _well(subject: str, says: str) -> Finding:
-    return Finding(subject=subject, verdict=Verdict.WELL, says=says)
-
-
 def _noticed(subject: str, says: str, notices: Sequence[str]) -> Finding:
     return Finding(subject=subject, verdict=Verdict.NOTICE, says=f"{says}; {'; '.join(notices)}", advice=_NOTICES)
-
-
-def _trouble(subject: str, says: str, advice: str) -> Finding:
-    return Finding(subject=subject, verdict=Verdict.TROUBLE, says=says, advice=advice)
 
 
 _SILENT = f"no answer within {PATIENCE:g} s"

@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 from relay.control.connection_life import ConnectionLife
 from relay.control.customers import CustomerOperations
 from relay.control.deliveries import DeliveryOperations
-from relay.control.doctor import Doctor, Examination
+from relay.control.doctor import Doctor
 from relay.control.endpoints import EndpointOperations
+from relay.control.findings import Examination
 from relay.control.key_views import KeysShown
 from relay.control.keys import KeyCare
 from relay.control.mapping import MappingOperations

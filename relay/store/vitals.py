@@ -12,7 +12,9 @@ LOOK = """
            (SELECT count(*) FROM workers WHERE seen_at > now() - $1::interval) AS workers,
            (SELECT min(created_at) FROM outbox WHERE state = 'pending') AS unpublished_since,
            (SELECT min(published_at) FROM outbox WHERE state = 'published') AS unadmitted_since,
-           (SELECT min(created_at) FROM notices WHERE told_at IS NULL) AS untold_since
+           (SELECT min(created_at) FROM notices WHERE told_at IS NULL) AS untold_since,
+           (SELECT min(sent_at) FROM commands WHERE state = 'sending') AS doubtful_since,
+           (SELECT count(*) FROM commands WHERE outcome = 'unknown' AND done_at > now() - interval '7 days') AS unknown
 """
 REVISION = "SELECT version_num FROM alembic_version"
 
@@ -28,6 +30,10 @@ class Vitals:
     unpublished_since: datetime | None
     unadmitted_since: datetime | None
     untold_since: datetime | None
+    doubtful_since: datetime | None
+    """Since when the outcome of a command is open."""
+    unknown: int
+    """Commands of the last week of which nobody knows whether they were done."""
 
 
 class VitalStore:

@@ -4,11 +4,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from relay.control.doctor import Doctor, Verdict
+from relay.control.doctor import Doctor
+from relay.control.findings import Verdict
 from relay.domain.egress import Policy
 from relay.domain.errors import Unavailable
+from relay.domain.results import Outcome
+from relay.store.command_admission import CommandIntake
 from relay.store.database import opened
 from relay.store.registry import Registry
+from tests.flow.test_store_commands import new
 
 pytest_plugins = ["tests.fixtures.cli"]
 
@@ -44,7 +48,7 @@ async def test_a_healthy_installation_has_nothing_but_good_findings(world):
     examined = await doctor(world).examine()
     assert examined.verdict is Verdict.WELL
     assert list(by_subject(examined)) == [
-        *("database", "workers", "clock", "outbox", "admission", "notices", "broker"),
+        *("database", "workers", "clock", "outbox", "admission", "notices", "commands", "broker"),
         *("connection acme/erp", "endpoint acme/hook"),
     ]
 
@@ -63,6 +67,21 @@ async def test_what_is_not_well_is_told_with_what_to_do(world):
     assert "the oldest for 60 min" in found["outbox"].says
     assert "10.0.0.7" in found["endpoint acme/hook"].says
     assert all(each.advice for each in examined.findings if each.verdict is Verdict.TROUBLE)
+
+
+async def test_commands_of_which_nobody_knows_whether_they_were_done_are_told(world):
+    erp = await world.connection()
+    unknown = new(erp, "c1", outcome=Outcome.UNKNOWN)
+    await CommandIntake(world.database).keep([unknown, new(erp, "c2", "p2")])
+    noticed = by_subject(await doctor(world).examine())["commands"]
+    assert (noticed.verdict, "1 command ended as unknown" in noticed.says) == (Verdict.NOTICE, True)
+    await world.sql("UPDATE commands SET done_at = now() - interval '8 days' WHERE command_id = 'c1'")
+    assert by_subject(await doctor(world).examine())["commands"].verdict is Verdict.WELL
+    await world.sql(
+        "UPDATE commands SET state = 'sending', sent_at = now() - interval '1 hour' WHERE command_id = 'c2'"
+    )
+    told = by_subject(await doctor(world).examine())["commands"]
+    assert (told.verdict, "open for 60 min" in told.says) == (Verdict.TROUBLE, True)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from relay.control.doctor import Verdict, connection_finding, endpoint_finding
+from relay.control.doctor import connection_finding, endpoint_finding
+from relay.control.findings import Verdict
 from relay.domain.connections import ConnectionState
 from relay.domain.endpoints import EndpointOptions, EndpointState, Health, Verification
 from relay.store.named import Sighting
