@@ -26,12 +26,14 @@ from bench.trouble import Lost
 from relay.ports import Admissions
 from relay.runners import ConnectionParts, ConnectionRunner, utc_now
 from relay.stages.admit import Admit
+from relay.stages.carry import Times
 from relay.stages.letters import Letters
 from relay.stages.poll import Patience, Poll
 from relay.stages.publish import Destinations, Publish
 from relay.stages.reconcile import Doubt
 from relay.stages.take import Take
 from relay.store.admission import AdmitStore
+from relay.store.commands import CommandStore
 from relay.store.mappings import MappingStore
 from relay.store.orders import OrderStore
 from relay.store.outbox import OutboxStore
@@ -146,6 +148,8 @@ async def _connection(at: Installation, source: Source, orders: OrderStore, page
         topics=_destinations(at),
         patience=_patience(at),
         doubt=Doubt(at.stand.settings.poll.missing_passes, at.stand.settings.poll.missing_share),
+        commands=CommandStore(at.database),
+        times=Times(at.stand.settings.commands.settle, stale=at.stand.settings.leases.ttl),
     )
     runner = ConnectionRunner(at.connection, parts)
     async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as tasks:

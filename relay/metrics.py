@@ -10,6 +10,12 @@ EVENTS_ADMITTED = Counter("relay_events_admitted", "Events that came back from t
 COMMANDS_TAKEN = Counter("relay_commands_taken", "Commands that came in from Kafka.", ["outcome"])
 COMMANDS_EXPIRED = Counter("relay_commands_expired", "Commands that ran out of time with nobody to do them.")
 DEAD_LETTERS = Counter("relay_dead_letters", "Messages that nobody could work with.")
+COMMANDS = Counter("relay_commands", "Commands that a connection's runner ended.", ["outcome"])
+COMMAND_SECONDS = Histogram(
+    "relay_command_seconds",
+    "From a command's coming in to its end.",
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 21600, 86400),
+)
 ATTEMPTS = Counter("relay_delivery_attempts", "Attempts to deliver a webhook.", ["outcome"])
 ATTEMPT_SECONDS = Histogram(
     "relay_delivery_attempt_seconds",

@@ -106,6 +106,15 @@ class Commands(Room):
         description="Whether commands from Kafka must be signed with the command key of their connection; off: whoever "
         "may write to the topic may command.",
     )
+    settle: Span = Field(
+        timedelta(minutes=2),
+        ge=timedelta(seconds=1),
+        description="How long an ERP may go on working on a command that relay no longer waits for, from when it was "
+        "sent. Only then may one that took no effect be sent again.",
+    )
+    at_once: int = Field(
+        4, ge=1, le=100, description="Most commands that are done at once in one ERP; never more than its calls."
+    )
 
 
 class Deliver(Room):

@@ -28,6 +28,7 @@ from relay.ports import Claimed
 from relay.runners import ConnectionParts, ConnectionRunner, EndpointParts, EndpointRunner
 from relay.settings import Settings
 from relay.stages.admit import Admit
+from relay.stages.carry import Times
 from relay.stages.held import Runner
 from relay.stages.lease import KeepLeases
 from relay.stages.letters import Letters
@@ -38,6 +39,7 @@ from relay.stages.reconcile import Doubt
 from relay.stages.unblock import Unblock
 from relay.stages.watch import Watch
 from relay.store.admission import AdmitStore
+from relay.store.commands import CommandStore
 from relay.store.database import STANDSTILL, Database, listen, opened
 from relay.store.deliveries import DeliveryStore
 from relay.store.idempotency import IdempotencyStore
@@ -244,6 +246,9 @@ def _wired(settings: Settings, wires: Wires, standing_on: Parts, health: str) ->
         topics=Destinations(topics.changes, topics.state, topics.dead_letters),
         patience=Patience(settings.poll.backoff, settings.poll.backoff_limit),
         doubt=Doubt(settings.poll.missing_passes, settings.poll.missing_share),
+        commands=CommandStore(wires.database),
+        times=Times(settings.commands.settle, stale=settings.leases.ttl),
+        commands_at_once=settings.commands.at_once,
     )
     endpoints = EndpointParts(
         vault,

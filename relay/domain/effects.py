@@ -63,8 +63,21 @@ def effect(command: Command, before: Tree | None, now: Tree | None, capabilities
     return Effect.NO if now is not None and before == now else Effect.UNCLEAR
 
 
-def caused(command: Command, before: Tree | None, last: Tree | None, now: Tree, capabilities: Capabilities) -> bool:
-    """Whether what differs between an order as it was told `last` and `now` is what `command` asked for."""
+def caused(  # noqa: PLR0913 - a command, and its order at three times
+    command: Command,
+    before: Tree | None,
+    last: Tree | None,
+    now: Tree,
+    capabilities: Capabilities,
+    *,
+    written: bool = False,
+) -> bool:
+    """Whether what differs between an order as it was told `last` and `now` is what `command` asked for.
+
+    Of one that is known to be `written`, the first change after what was there before it is.
+    """
+    if written and before is not None and last == {name: part for name, part in before.items() if name != VERSION}:
+        return True
     if effect(command, before, now, capabilities) is not Effect.YES:
         return False
     return last is None or effect(command, before, last, capabilities) is not Effect.YES

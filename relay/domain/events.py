@@ -55,6 +55,9 @@ class ChangeData(Value):
         description="What turns the order's last state into this one; empty in a snapshot and when relay saw the order "
         "for the first time: `order` says all."
     )
+    caused_by: tuple[Text, ...] = Field(
+        default=(), description="`command_id` of each command of yours that asked for this; empty when nobody did."
+    )
     before_hash: Text | None = None
     after_hash: Text
     occurred_at: AwareDatetime | None = Field(default=None, description="The ERP's own time of the change, if it says.")
@@ -98,12 +101,19 @@ def event_id(connection_id: str, remote_id: str, sequence: int, after_hash: str)
     return "evt_" + hashlib.sha256(seed.encode()).hexdigest()[:32]
 
 
-def change_event(
-    origin: Origin, before: Snapshot | None, order: PurchaseOrder, *, now: datetime, first: ChangeKind
+def change_event(  # noqa: PLR0913 - what is seen, and what is told of it
+    origin: Origin,
+    before: Snapshot | None,
+    order: PurchaseOrder,
+    *,
+    now: datetime,
+    first: ChangeKind,
+    caused_by: tuple[str, ...] = (),
 ) -> tuple[ChangeEvent, Snapshot] | None:
     """The event for one observed order and its new snapshot; None when there is nothing to tell.
 
-    `first` is the kind of an order seen for the first time: created, or snapshot during a first sync.
+    `first` is the kind of an order seen for the first time: created, or snapshot during a first sync. `caused_by` are
+    the commands that asked for what is seen.
     """
     tree = order.tree()
     digest = content_hash(tree)
@@ -114,7 +124,7 @@ def change_event(
         return None
     changes = diff(before.tree if before else None, tree, first=first)
     after = _after(before, order, tree, digest, now)
-    return _event(origin, before, after, order, now, changes), after
+    return _event(origin, before, after, order, now, changes, caused_by), after
 
 
 def snapshot_event(
@@ -159,6 +169,26 @@ def noted(before: Snapshot | None, order: PurchaseOrder, *, now: datetime) -> Sn
     return replace(after, sequence=after.sequence - 1)
 
 
+def gone(last: Snapshot, unreadable: tuple[str, ...]) -> PurchaseOrder:
+    """An order that its system does not show any more, as it was last told. `unreadable` is its `field_presence`."""
+    # The last told state keeps no list of what its system cannot give.
+    return PurchaseOrder.model_validate({**last.tree, "field_presence": unreadable}).deleted()
+
+
+def document(origin: Origin, after: Snapshot, order: PurchaseOrder, now: datetime) -> OrderDocument:
+    """The order as it is told, with the number of its latest event."""
+    return OrderDocument.model_construct(
+        **{name: getattr(order, name) for name in PurchaseOrder.model_fields},
+        id=order_id(origin.connection_id, order.remote_id),
+        connection_id=origin.connection_id,
+        customer_id=origin.customer_id,
+        sequence=after.sequence,
+        content_hash=after.hash,
+        first_seen_at=after.first_seen_at,
+        observed_at=now,
+    )
+
+
 def _after(before: Snapshot | None, order: PurchaseOrder, tree: Tree, digest: str, now: datetime) -> Snapshot:
     return Snapshot(
         remote_id=order.remote_id,
@@ -177,12 +207,19 @@ def _event(  # noqa: PLR0913, PLR0917 - what an event is made of
     order: PurchaseOrder,
     now: datetime,
     changes: tuple[Change, ...],
+    caused_by: tuple[str, ...] = (),
 ) -> ChangeEvent:
-    data = _data(_document(origin, after, order, now), origin.connector, before, changes)
+    data = _data(document(origin, after, order, now), origin.connector, before, changes, caused_by)
     return ChangeEvent(type=EVENT_PREFIX + headline(changes), timestamp=data.occurred_at or now, data=data)
 
 
-def _data(order: OrderDocument, connector: str, before: Snapshot | None, changes: tuple[Change, ...]) -> ChangeData:
+def _data(
+    order: OrderDocument,
+    connector: str,
+    before: Snapshot | None,
+    changes: tuple[Change, ...],
+    caused_by: tuple[str, ...],
+) -> ChangeData:
     return ChangeData(
         event_id=event_id(order.connection_id, order.remote_id, order.sequence, order.content_hash),
         customer_id=order.customer_id,
@@ -195,22 +232,10 @@ def _data(order: OrderDocument, connector: str, before: Snapshot | None, changes
         # The whole order in `order` already says what a snapshot or a first sight brought.
         changes=tuple(change for change in changes if change.path),
         kinds=tuple(sorted({change.kind for change in changes})),
+        caused_by=caused_by,
         before_hash=before.hash if before else None,
         after_hash=order.content_hash,
         occurred_at=order.remote_updated_at,
         observed_at=order.observed_at,
         order=order,
-    )
-
-
-def _document(origin: Origin, after: Snapshot, order: PurchaseOrder, now: datetime) -> OrderDocument:
-    return OrderDocument.model_construct(
-        **{name: getattr(order, name) for name in PurchaseOrder.model_fields},
-        id=order_id(origin.connection_id, order.remote_id),
-        connection_id=origin.connection_id,
-        customer_id=origin.customer_id,
-        sequence=after.sequence,
-        content_hash=after.hash,
-        first_seen_at=after.first_seen_at,
-        observed_at=now,
     )

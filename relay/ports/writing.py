@@ -69,11 +69,11 @@ class OpenCommand:
     command: Command
     expires_at: datetime
     due_at: datetime
+    accepted_at: datetime
     attempts: int = 0
     sent_at: datetime | None = None
     before: dict[str, Any] | None = field(default=None, repr=False)
     caller: str = ""
-    accepted_at: datetime | None = None
     problem: str = ""
     written: str | None = None
     """Its order's remote id, once it is certain that it was written; it is over when the order has been read back."""
@@ -95,6 +95,10 @@ class Commands(Protocol):
 
     async def heads(self, connection_id: str, most: int) -> list[OpenCommand]:
         """The first open command of each lane: those in doubt that are due, then the others by when they are due."""
+        ...
+
+    async def in_doubt(self, connection_id: str) -> list[OpenCommand]:
+        """All of which the outcome is open, or whose order has still to be read back."""
         ...
 
     async def save_sending(self, lease: Lease, id: str, now: datetime, before: dict[str, Any] | None) -> None:  # noqa: A002

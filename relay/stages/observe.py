@@ -1,7 +1,7 @@
 """Observe: orders as they are now, against the last told state: new snapshots and the events that tell of it."""
 
 import datetime as dt
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from relay.domain.changes import ChangeKind
@@ -35,6 +35,15 @@ class Telling:
     """Orders that were not seen before are left alone."""
 
 
+Causes = Callable[[Snapshot | None, PurchaseOrder], tuple[str, ...]]
+"""The commands that asked for what differs between the last told state of an order and this one."""
+
+
+def nobody(_last: Snapshot | None, _order: PurchaseOrder) -> tuple[str, ...]:
+    """No command asked for it."""
+    return ()
+
+
 def _none_under(_: MappingOverrides) -> Mapping[str, PurchaseOrder]:
     return {}
 
@@ -48,12 +57,13 @@ def observed(  # noqa: PLR0913 - what is seen, what is known, and how it is told
     telling: Telling,
     remapping: Remapping | None = None,
     under: Under = _none_under,
+    causes: Causes = nobody,
 ) -> tuple[list[Snapshot], list[OutboxEntry]]:
     """New snapshots and events, in the orders' order; nothing for an order of which there is nothing new to tell.
 
     Without `remapping` orders are taken to be mapped as their snapshots are. `under` maps the same records otherwise.
     """
-    observing = _Observing(Origin(connection.customer_id, connection.id, connection.connector), now, telling)
+    observing = _Observing(Origin(connection.customer_id, connection.id, connection.connector), now, telling, causes)
     after: dict[str, Snapshot] = {}
     entries: list[OutboxEntry] = []
     for order in orders:
@@ -72,6 +82,7 @@ class _Observing:
     origin: Origin
     now: dt.datetime
     telling: Telling
+    causes: Causes
 
     def told(
         self, last: Snapshot | None, order: PurchaseOrder, remapping: Remapping | None, under: Under
@@ -94,7 +105,8 @@ class _Observing:
         if telling.announce is Announce.SILENT or (snapshots and last is None and not inside):
             return None, noted(last, order, now=self.now)
         first = ChangeKind.SNAPSHOT if snapshots else first_kind(order, telling.begin)
-        if made := change_event(self.origin, last, order, now=self.now, first=first):
+        causes = self.causes(last, order)
+        if made := change_event(self.origin, last, order, now=self.now, first=first, caused_by=causes):
             return made
         if snapshots and inside and last and not order.remote_was_deleted:
             return snapshot_event(self.origin, last, order, now=self.now)

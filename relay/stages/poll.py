@@ -5,7 +5,7 @@
 A crash between pages resumes at the last stored cursor; a page read twice makes no second event.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -93,8 +93,12 @@ class Poll:
         """
         came = _Sum(self.clock())
         pages = self.connector.changed_since(self.cursor)
-        while isinstance(page := await next_page(pages), Page):
-            await self._take(page, came)
+        while True:
+            async with self.take.gate.page():
+                page = await self.take.next(pages)
+                if not isinstance(page, Page):
+                    break
+                await self._take(page, came)
             if not self.connection.schedule.hours.is_open(self.clock()):
                 # What is left is read when the ERP may be asked again, from the cursor on.
                 return await self._ended(None, came)
@@ -163,11 +167,3 @@ class Poll:
     def _opened(self, due_at: datetime, why: str) -> tuple[datetime, str]:
         opens = self.connection.schedule.hours.next_open(due_at)
         return (opens, "its hours begin then") if opens and opens > due_at else (due_at, why)
-
-
-async def next_page(pages: AsyncIterator[Page]) -> Page | Transient | Permanent | None:
-    """The next page, what stands in its way, or None at the end. Only the ERP's failures: the store's are others'."""
-    try:
-        return await anext(pages, None)
-    except (Transient, Permanent) as error:
-        return error

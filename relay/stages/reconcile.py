@@ -13,9 +13,12 @@ import structlog
 from relay import metrics
 from relay.domain.connections import Connection, Lease
 from relay.domain.errors import CredentialsRefused, Permanent, Transient
+from relay.domain.events import gone
 from relay.domain.orders import PurchaseOrder
 from relay.domain.remapping import Remapping
 from relay.ports import Clock, Connector, Orders
+from relay.stages.doubts import Doubts
+from relay.stages.gate import Gate
 from relay.stages.observe import Telling, observed
 
 log = structlog.get_logger()
@@ -43,6 +46,8 @@ class Reconcile:
     clock: Clock
     doubt: Doubt
     remapping: Remapping = field(default_factory=Remapping)
+    gate: Gate = field(default_factory=Gate)
+    doubts: Doubts = field(default_factory=Doubts)
 
     async def run_once(self) -> int:
         """One full pass; how many orders were found deleted.
@@ -90,15 +95,16 @@ class Reconcile:
         for remote_id in gone:
             if not self._may_ask():
                 return deleted, "looking for vanished orders broke off: its hours ended before it did"
-            try:
-                order = await self.connector.read(remote_id)
-            except (Transient, CredentialsRefused) as error:
-                # It would meet every other order too: an ERP that is down, or an account that locks after some logins.
-                return deleted, f"looking for vanished orders broke off: {error}"
-            except Permanent as error:
-                log.warning("order.unread", connection=self.connection.id, remote_id=remote_id, problem=str(error))
-            else:
-                deleted += await self._tell(remote_id, order)
+            async with self.gate.page():
+                try:
+                    order = await self.connector.read(remote_id)
+                except (Transient, CredentialsRefused) as error:
+                    # It would meet every other order too: an ERP that is down, or an account that locks after logins.
+                    return deleted, f"looking for vanished orders broke off: {error}"
+                except Permanent as error:
+                    log.warning("order.unread", connection=self.connection.id, remote_id=remote_id, problem=str(error))
+                else:
+                    deleted += await self._tell(remote_id, order)
         return deleted, None
 
     async def _tell(self, remote_id: str, order: PurchaseOrder | None) -> bool:
@@ -106,12 +112,16 @@ class Reconcile:
         before = await self.store.snapshots(self.connection.id, [remote_id])
         remapping: Remapping | None = self.remapping
         if order is None:
-            # The last told state keeps no list of what its system cannot give.
-            presence = self.connector.capabilities().unreadable()
-            order = PurchaseOrder.model_validate({**before[remote_id].tree, "field_presence": presence}).deleted()
+            order = gone(before[remote_id], self.connector.capabilities().unreadable())
             remapping = None  # it is the last told state, and mapped as that was
         snapshots, entries = observed(
-            self.connection, [order], before, now=self.clock(), telling=Telling(), remapping=remapping
+            self.connection,
+            [order],
+            before,
+            now=self.clock(),
+            telling=Telling(),
+            remapping=remapping,
+            causes=self.doubts.causes,
         )
         await self.store.save_page(self.lease, self.connection, snapshots, entries, None)
         metrics.EVENTS_MADE.inc(len(entries))

@@ -17,7 +17,7 @@ from relay.domain.events import Snapshot
 from relay.domain.syncs import Announce, Moved, OpenSync, SyncKind
 from relay.ports import Clock, Connector, Dice, OutboxEntry, Page, Syncs
 from relay.stages.observe import Telling
-from relay.stages.poll import Patience, next_page
+from relay.stages.poll import Patience
 from relay.stages.take import Take, Taken
 
 log = structlog.get_logger()
@@ -74,7 +74,11 @@ class Sync:
         if self.open is None:
             await self._compare()
             return None
-        sync, began = self.open, self.clock()
+        async with self.take.gate.page():
+            return await self._page(self.open)
+
+    async def _page(self, sync: OpenSync) -> Transient | Permanent | None:
+        began = self.clock()
         page = await self._next(sync)
         if isinstance(page, Page):
             await self._taken(sync, page, began)
@@ -95,7 +99,7 @@ class Sync:
             self.open = replace(sync, started=True)
         if self._pages is None:
             self._pages = self.connector.walk(sync.cursor, sync.begin)
-        return await next_page(self._pages)
+        return await self.take.next(self._pages)
 
     async def _taken(self, sync: OpenSync, page: Page, began: datetime) -> None:
         new = tuple(each for each in dict.fromkeys(page.warnings) if each not in self._told)

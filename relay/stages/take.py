@@ -6,17 +6,20 @@ Polls and syncs of a connection share one: records that both meet are told once.
 """
 
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import structlog
 
 from relay import metrics
 from relay.domain.connections import Connection
+from relay.domain.errors import Permanent, Transient
 from relay.domain.events import Snapshot
 from relay.domain.messages import Reason
 from relay.domain.remapping import Remapping
 from relay.ports import Clock, Orders, OutboxEntry, Page, Rejected
+from relay.stages.doubts import Doubts
+from relay.stages.gate import Gate
 from relay.stages.observe import Telling, observed
 
 log = structlog.get_logger()
@@ -41,14 +44,32 @@ Keep = Callable[[Sequence[Snapshot], Sequence[OutboxEntry], Taken], Awaitable[bo
 
 @dataclass
 class Take:
-    """Takes one connection's pages. `saved` is called when one has put something into the outbox."""
+    """Takes one connection's pages. `saved` is called when one has put something into the outbox.
+
+    Whoever asks for a page and takes it is in the `gate` meanwhile, so that nothing is written in between.
+    """
 
     connection: Connection
     store: Orders
     clock: Clock
     saved: Callable[[], None]
     remapping: Remapping = field(default_factory=Remapping)
+    gate: Gate = field(default_factory=Gate)
+    doubts: Doubts = field(default_factory=Doubts)
     _met: set[str] = field(default_factory=set, init=False)
+
+    async def next(self, pages: AsyncIterator[Page]) -> Page | Transient | Permanent | None:
+        """The next page, what stands in its way, or None at the end. Only the ERP's failures: the store's are others'.
+
+        New orders of commands in doubt are looked for before the page that may show them is taken.
+        """
+        try:
+            page = await anext(pages, None)
+        except (Transient, Permanent) as error:
+            return error
+        if page is None or not page.orders:
+            return page
+        return await self.doubts.look() or page
 
     async def page(self, page: Page, telling: Telling, keep: Keep) -> Taken:
         """Take one page, stored by `keep`. Raises what that raises."""
@@ -61,6 +82,7 @@ class Take:
             telling=telling,
             remapping=self.remapping,
             under=page.under,
+            causes=self.doubts.causes,
         )
         letters = self._new_letters(page.rejected)
         taken = Taken(len(page.orders), len(entries), len(letters))

@@ -1,6 +1,6 @@
 """Commands of one connection, as its runner does them: heads of lanes, one at a time each, until they are over.
 
-    waiting -> sending (its outcome is open) -> done, or waiting again
+    waiting -> sending (its outcome is open, or its order has still to be read back) -> done, or waiting again
 
 `due_at` is set for the first open command of a lane only, so the next ones are found by an index however many wait.
 """
@@ -28,7 +28,8 @@ RESULTS: Final = "command-results"
 
 # Those in doubt that are not due yet stand behind what is due, or a few that wait for their ERP would hide all others.
 HEADS = """
-    SELECT c.id, c.body, c.expires_at, c.due_at, c.attempts, c.sent_at, c.before, c.caller
+    SELECT c.id, c.body, c.expires_at, c.due_at, c.attempts, c.sent_at, c.before, c.caller, c.created_at, c.problem,
+           CASE WHEN c.outcome = 'applied' THEN c.remote_id END AS written
     FROM (
         (SELECT id, 0 AS turn, position, NULL::timestamptz AS due FROM commands
          WHERE connection_id = $1 AND state = 'sending' AND due_at <= now() ORDER BY position LIMIT $2)
@@ -38,6 +39,16 @@ HEADS = """
          ORDER BY due_at, position LIMIT $2)
     ) AS head JOIN commands AS c USING (id)
     ORDER BY head.turn, head.due, head.position LIMIT $2
+"""
+IN_DOUBT = """
+    SELECT c.id, c.body, c.expires_at, c.due_at, c.attempts, c.sent_at, c.before, c.caller, c.created_at, c.problem,
+           CASE WHEN c.outcome = 'applied' THEN c.remote_id END AS written
+    FROM commands AS c
+    WHERE c.connection_id = $1 AND c.state = 'sending' ORDER BY c.position
+"""
+WRITTEN = """
+    UPDATE commands SET outcome = 'applied', remote_id = $3, state = 'sending', due_at = $4, problem = NULL
+    WHERE id = $2 AND connection_id = $1 AND state <> 'done'
 """
 SENDING = """
     UPDATE commands SET state = 'sending', attempts = attempts + 1, sent_at = $3, before = $4, problem = NULL
@@ -82,6 +93,11 @@ class CommandStore:
         async with self._database.session() as connection:
             return [_open(row) for row in await connection.fetch(HEADS, connection_id, most)]
 
+    async def in_doubt(self, connection_id: str) -> list[OpenCommand]:
+        """All of which the outcome is open, or whose order has still to be read back."""
+        async with self._database.session() as connection:
+            return [_open(row) for row in await connection.fetch(IN_DOUBT, connection_id)]
+
     async def save_sending(self, lease: Lease, id: str, now: datetime, before: dict[str, Any] | None) -> None:  # noqa: A002 - the port's name
         """It is about to be sent. Raises LeaseLost, too, when it is over: it must not be sent then."""
 
@@ -99,6 +115,15 @@ class CommandStore:
         async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
             await guard(connection, "connections", lease)
             await connection.execute(WAITING, lease.subject, id, due_at, storable(problem), doubt)
+
+        await self._database.transact(work)
+
+    async def save_written(self, lease: Lease, id: str, remote_id: str, due_at: datetime) -> None:  # noqa: A002 - the port's name
+        """It was written, to this order, which could not be read back yet: that is tried again then."""
+
+        async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
+            await guard(connection, "connections", lease)
+            await connection.execute(WRITTEN, lease.subject, id, remote_id, due_at)
 
         await self._database.transact(work)
 
@@ -133,4 +158,7 @@ def _open(row: "asyncpg.Record") -> OpenCommand:
         sent_at=row["sent_at"],
         before=None if row["before"] is None else orjson.loads(row["before"]),
         caller=row["caller"],
+        accepted_at=row["created_at"],
+        problem=row["problem"] or "",
+        written=row["written"],
     )

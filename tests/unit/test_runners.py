@@ -19,11 +19,13 @@ from relay.domain.rotation import LiveSecret, written
 from relay.domain.signing import new_secret, parse_secret, verifying_key
 from relay.ports import Claimed, ConnectorKind, Pace
 from relay.runners import ConnectionParts, ConnectionRunner, EndpointParts, EndpointRunner, utc_now
+from relay.stages.carry import Times
 from relay.stages.lease import KeepLeases
 from relay.stages.poll import Patience
 from relay.stages.publish import Destinations
 from relay.stages.reconcile import Doubt
 from relay.vault import Place, Purpose
+from tests.fake_commands import Desk
 from tests.fakes import (
     LEASE,
     START,
@@ -80,6 +82,8 @@ def connection_runner(world, erp, broker=None, *, secret=None, vault=VAULT, **va
         topics=Destinations("changes", "state", "dead"),
         patience=Patience(timedelta(seconds=5), timedelta(minutes=15)),
         doubt=Doubt(2, 0.2),
+        commands=Desk(world),
+        times=Times(timedelta(minutes=2), timedelta(seconds=15)),
         clock=clock,
         dice=lambda: 0.0,
     )
