@@ -19,6 +19,7 @@ from relay.domain.results import Refusal, RefusalReason, WriteRefused
 REMEMBERED: Final = 60.0
 """Seconds for which a record that was found is not asked for again."""
 MOST_REMEMBERED: Final = 10_000
+_INACTIVE_TOO: Final = {"active_test": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +118,13 @@ class References:
         ids = sorted(name for name in names if isinstance(name, int))
         codes = sorted(name for name in names if isinstance(name, str))
         domain = [
-            ["active", "in", [True, False]],
             *(list(clause) for clause in listing.domain),
             ["OR", [["id", "in", ids]], [[listing.code, "in", codes]]],
         ]
         fields = [listing.code, "active"]
-        found = await self.rpc.call(f"model.{listing.model}.search_read", domain, 0, None, [["id", "ASC"]], fields)
+        order = [["id", "ASC"]]
+        method = f"model.{listing.model}.search_read"
+        found = await self.rpc.call(method, domain, 0, None, order, fields, context=_INACTIVE_TOO)
         asked: dict[int | str, tuple[Known, ...]] = dict.fromkeys(names, ())
         for each in map(dict, listed(found)):
             known = Known(each["id"], each.get(listing.code), bool(each.get("active")))

@@ -125,7 +125,7 @@ def _field(each: FieldCapability, schema: Schema | None) -> FieldCapability:
     if ".custom_fields." in f".{each.path}":
         return _own(each, schema)
     if schema is None or place is None:
-        return each.model_copy(update=extra)
+        return each.model_copy(update={**extra, **(_limited(schema) if schema else {})})
     definition = _defined(each.path, schema).get(place.source)
     if definition is None or definition.readonly:
         return each.model_copy(update={**extra, **_NOT_NEW, **_NOT_CHANGED})

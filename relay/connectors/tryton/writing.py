@@ -171,6 +171,9 @@ class TrytonWriter:
         self, command: Update | AddLines | UpdateLines | CancelLines, order: PurchaseOrder | None, schema: Schema
     ) -> Ready:
         stamped = await stamps_of(self.rpc, order)
+        if isinstance(command, AddLines | CancelLines) and order and order.status_raw != "draft":
+            message = f"lines come and go in the state draft, and this order is in {order.status_raw}"
+            raise refusal("lines", message, "take it back to draft in Tryton first", RefusalReason.WORKFLOW_STATE)
         context = await self._choices.context(stamped.parent["company"])
         header = command.order if isinstance(command, Update) else OrderGiven()
         found = await self._found(header, () if isinstance(command, CancelLines) else command.lines)
