@@ -10,10 +10,10 @@ from relay.api.core import CallNow, ConnectionPath, Core, needs, of_operators
 from relay.api.lists import After, Limit, Listed, listed
 from relay.api.times import Duration
 from relay.control import ConnectionAdded, ConnectionView, FirstLook
+from relay.control.connection_views import ConnectionToken
 from relay.control.connections import POLL_EVERY, RECONCILE_EVERY
 from relay.control.export import Export
 from relay.control.schedules import HISTORY
-from relay.control.views import ConnectionToken
 from relay.domain.callers import Scope
 from relay.domain.paging import page_key
 from relay.domain.schedules import Schedule

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from relay.client.calls import Calls
-from relay.control.views import ConnectionAdded, ConnectionToken, ConnectionView, FirstLook
+from relay.control.connection_views import ConnectionAdded, ConnectionToken, ConnectionView, FirstLook
 
 
 class ConnectionCalls(Calls):

@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 from relay.client.calls import Calls, segment
+from relay.control.delivery_views import DeliveryView
 from relay.control.explain import Explanation
 from relay.control.replay import Asked, ReplayFound, ReplayView
-from relay.control.views import DeliveryView
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

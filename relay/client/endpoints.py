@@ -4,9 +4,9 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from relay.client.calls import Calls
+from relay.control.endpoint_views import EndpointAdded, EndpointView, KeyView, SecretRotated
 from relay.control.pull import PullToken
 from relay.control.testing import EndpointTested
-from relay.control.views import EndpointAdded, EndpointView, KeyView, SecretRotated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

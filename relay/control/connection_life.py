@@ -9,10 +9,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from relay.control import given
+from relay.control.connection_views import ConnectionToken, ConnectionView, FirstLook
 from relay.control.connections import ConnectionOperations, new_token
 from relay.control.look import first_look
 from relay.control.schedules import schedule_given, spans_given
-from relay.control.views import ConnectionToken, ConnectionView, FirstLook
 from relay.domain.connections import Connection
 from relay.domain.errors import UserError
 from relay.domain.tokens import digest_of

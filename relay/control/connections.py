@@ -12,9 +12,9 @@ import orjson
 
 from relay.control import given
 from relay.control.at_hand import AtHand
+from relay.control.connection_views import ConnectionAdded, ConnectionView
 from relay.control.look import first_look
 from relay.control.schedules import HISTORY, begin_given, first_given, schedule_given, spans_given
-from relay.control.views import ConnectionAdded, ConnectionView
 from relay.domain.connections import Connection, ConnectionId, ConnectionState, CustomerId
 from relay.domain.errors import AlreadyThere, NotFound, UserError
 from relay.domain.mapping import MappingVersion

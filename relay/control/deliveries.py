@@ -6,9 +6,9 @@ from datetime import datetime
 
 from relay.control import given
 from relay.control.at_hand import AtHand
+from relay.control.delivery_views import DeliveryView
 from relay.control.explain import Explaining, Explanation
 from relay.control.replay import Replaying
-from relay.control.views import DeliveryView
 from relay.domain.deliveries import DeliveryState
 from relay.domain.errors import UserError
 from relay.store.delivery_list import NEWEST

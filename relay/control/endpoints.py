@@ -10,9 +10,9 @@ from typing import Any
 from relay.control import given
 from relay.control.at_hand import AtHand
 from relay.control.endpoint_options import options_given
+from relay.control.endpoint_views import EndpointAdded, EndpointView, KeyView, SecretRotated
 from relay.control.signing import OVERLAP, EndpointSecrets, for_receiver, made, public_of, sealable
 from relay.control.testing import EndpointTested, EndpointTesting
-from relay.control.views import EndpointAdded, EndpointView, KeyView, SecretRotated
 from relay.domain import access as accesses
 from relay.domain.access import Access
 from relay.domain.endpoints import Endpoint, EndpointId, EndpointState

@@ -10,8 +10,8 @@ Read page by page: an export costs little memory, however much there is.
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from relay.control.connection_views import ConnectionView
 from relay.control.orders import EVER, LATEST, OrderView
-from relay.control.views import ConnectionView
 from relay.store.order_book import OrderBook
 
 ORDERS, EVENTS = 200, 200

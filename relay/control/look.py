@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import httpx
 from pydantic import BaseModel
 
-from relay.control.views import FirstLook, RejectedView
+from relay.control.connection_views import FirstLook, RejectedView
 from relay.domain.capabilities import Capabilities
 from relay.domain.connections import Cursor
 from relay.domain.errors import CredentialsRefused, Permanent, Throttled, Transient, UnexpectedReply, Unsupported

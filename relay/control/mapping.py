@@ -11,6 +11,7 @@ import orjson
 
 from relay.control import given
 from relay.control.at_hand import AtHand
+from relay.control.connection_views import RejectedView
 from relay.control.look import first_look_at, unconnected
 from relay.control.mapping_views import (
     Example,
@@ -22,7 +23,6 @@ from relay.control.mapping_views import (
     SampleView,
 )
 from relay.control.sync import new_sync_id
-from relay.control.views import RejectedView
 from relay.domain.capabilities import Capabilities
 from relay.domain.changes import diff
 from relay.domain.errors import AlreadyThere, Permanent, Transient, UserError

@@ -6,7 +6,8 @@ from typing import Any, Self
 
 from pydantic import Field
 
-from relay.control.views import RejectedView, View
+from relay.control.connection_views import RejectedView
+from relay.control.views import View
 from relay.domain.capabilities import CommandCapability, FieldCapability, SourceField
 from relay.domain.mapping import MappingOverrides, Retold
 

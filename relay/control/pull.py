@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
-from relay.control.views import EndpointView, View
+from relay.control.endpoint_views import EndpointView
+from relay.control.views import View
 from relay.domain.tokens import TOKEN_BYTES, TokenKind, digest_of, token_of
 from relay.store.registry import Registry
 

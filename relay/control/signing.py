@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from relay.control import given
-from relay.control.views import EndpointView, KeyView, SecretRotated
+from relay.control.endpoint_views import EndpointView, KeyView, SecretRotated
 from relay.domain.ed25519_keys import PRIVATE_PREFIX, public_key
 from relay.domain.endpoints import Endpoint
 from relay.domain.errors import UserError

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from relay.control.at_hand import AtHand
+from relay.control.connection_views import ReadingView
 from relay.control.schedules import announce_given, begin_given
-from relay.control.views import ReadingView
 from relay.domain.connections import ConnectionState
 from relay.domain.errors import UserError
 from relay.domain.syncs import Announce, SyncKind

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from relay.control import given
+from relay.control.endpoint_views import EndpointView
 from relay.control.signing import EndpointSecrets
-from relay.control.views import EndpointView, View
+from relay.control.views import View
 from relay.domain.access import Access, read
 from relay.domain.advice import advice
 from relay.domain.deliveries import Answer
