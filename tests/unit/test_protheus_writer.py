@@ -2,15 +2,19 @@
 
 import datetime as dt
 import json
+import re
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 
 import httpx
 import pytest
 from pydantic import ValidationError
 
 from relay.connectors.protheus import ProtheusConnector, ProtheusCredentials, ProtheusSettings
+from relay.connectors.protheus.bodies import shown
+from relay.connectors.protheus.wrapper import Wrapper
 from relay.demo.protheus import NewLine
 from relay.demo.protheus_http import Options, simulated_protheus
 from relay.demo.protheus_rows import OrderKey
@@ -24,6 +28,7 @@ from relay.wire.erp import polite_client
 
 MONDAY = dt.datetime(2026, 11, 2, 12, 0, tzinfo=dt.UTC)
 PACE = Pace(per_second=10_000, burst=10_000, at_once=3, timeout=20)
+PAGE = Path("docs/connectors/protheus.md").read_text()
 PEDIDOS = "/wspedcom/pedidos"
 COLUMNS = {
     "C7_OBS": {"length": 60},
@@ -468,6 +473,48 @@ async def test_a_new_order_may_be_of_another_branch_where_all_are_read():
 async def test_a_shared_table_has_no_branch_in_its_keys():
     async with world(FLAT | {"shared": True}) as at:
         assert await at.do(command()) == "|000001"
+
+
+def test_the_declarations_on_the_connectors_page_are_taken():
+    declared = [json.loads(each) for each in re.findall(r"^```json\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)]
+    assert ["writing" in each for each in declared] == [True, False]
+    for each in declared:
+        whole = each if "writing" in each else {"url": "http://erp/rest", "tenant": "T1,01", "writing": each}
+        assert ProtheusSettings(**whole).writing is not None
+    for part in Wrapper.model_fields:
+        assert f"`{part}`" in PAGE, part
+
+
+async def test_the_bodies_on_the_connectors_page_are_those_that_are_sent():
+    bodies = [
+        json.loads(each, parse_float=Decimal, parse_int=Decimal)
+        for each in re.findall(r"^(?:POST|PUT) /rest/[^\n]*\n(\{.*?\})$\n(?:\n|```)", PAGE, re.MULTILINE | re.DOTALL)
+    ]
+    (flat,) = (
+        json.loads(each) for each in re.findall(r"^```json\n(\{\n  \"url.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    )
+    terms = {
+        "order_date": "2026-11-02",
+        "vendor": {"code": "FOR001", "site_code": "01"},
+        "payment_terms": {"code": "030"},
+    }
+    line = {"item": {"code": "PAR-M8-30"}, "quantity": "100", "unit_price": "1.25"}
+    change = {"order": {"payment_terms": {"code": "060"}}, "lines": [{"remote_id": "0001", "quantity": "90"}]}
+    async with world(flat["writing"]) as at:
+        created = (await at.prepared(command(order=terms, lines=[line]))).preview.body
+        written = shown(bodies[0])
+        assert created["ITENS"][0].keys() == written["ITENS"][0].keys()
+        assert created | {"ITENS": []} == written | {"ITENS": []}
+        at.an_order()
+        changed = (await at.prepared(command("update", **change))).preview.body
+        assert changed | {"ITENS": [], "C7_NUM": "000123"} == shown(bodies[1]) | {"ITENS": []}
+        assert changed["ITENS"] == shown(bodies[1])["ITENS"][:1]
+    async with world(EXECAUTO) as at:
+        at.an_order()
+        sent = (await at.prepared(command("update", **change))).preview.body
+        away = (await at.prepared(command("cancel_lines", lines=["0002"]))).preview.body
+        assert sent["aCab"][1:] == bodies[2]["aCab"][1:]
+        assert [*sent["aItens"], *away["aItens"]] == shown(bodies[2])["aItens"]
 
 
 # refused before the ERP is told

@@ -66,7 +66,7 @@ class Assembler:
             "remote_id": remote_id,
             "lines": lines,
             "remote_was_deleted": all(row.deleted for row in standings),
-            "remote_version": version_of(given),
+            "remote_version": version_of(rows),
             "field_presence": self._absent,
             "raw": _json_safe(given) if self._settings.keep_raw else None,
         }

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from relay.connectors.kit.readers import text_of
+from relay.connectors.kit.readers import bare, text_of
 from relay.connectors.protheus import mapping as columns
 
 Row = Mapping[str, Any]
@@ -15,6 +15,8 @@ Key = tuple[str, str]
 """Branch and number, trimmed at their ends."""
 
 _VERSIONED: Final = frozenset((*columns.usual_columns(), columns.DELETED))
+_FINE: Final = 8
+"""Decimals that make numbers different; noise is beyond them."""
 _STAMP: Final = re.compile(r"(\d{4}-\d{2}-\d{2})[T ](\d{2}:\d{2}:\d{2})(\.\d{1,9})?(Z|[+-]00:?00)?")
 
 
@@ -41,7 +43,8 @@ def raw_bytes(rows: Any) -> bytes:
 def version_of(rows: Sequence[Row]) -> str:
     """A text that is another one whenever a usual column of some row is; stamps and own columns do not count.
 
-    Stamps are not always asked for, and columns of the customer's own only while a mapping names them.
+    Stamps are not always asked for, and columns of the customer's own only while a mapping names them. How a number is
+    written does not count either.
     """
     told = sorted(
         [[name, _settled(value)] for name, value in sorted(row.items()) if name in _VERSIONED] for row in rows
@@ -50,7 +53,12 @@ def version_of(rows: Sequence[Row]) -> str:
 
 
 def _settled(value: Any) -> str:
-    return value.rstrip() if isinstance(value, str) else str(value)
+    if isinstance(value, str):
+        return value.rstrip()
+    try:
+        return format(bare(value, _FINE) or 0, "f")
+    except ValueError:
+        return str(value)
 
 
 def stamp_of(value: Any) -> dt.datetime | None:
