@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from fastapi import APIRouter, FastAPI
 
+from relay.api.command_keys import command_keys_router
 from relay.api.commands import commands_router
 from relay.api.connections import connections_router
 from relay.api.core import Core
@@ -28,6 +29,7 @@ ROUTERS: tuple[Callable[[Core], APIRouter], ...] = (
     endpoints_router,
     orders_router,
     commands_router,
+    command_keys_router,
     mappings_router,
     deliveries_router,
     replays_router,

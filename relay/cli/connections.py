@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from relay.cli import connection_life, schedules, syncs
+from relay.cli import command_keys, connection_life, schedules, syncs
 from relay.cli import mapping as mappings
 from relay.cli.completion import connector_names
 from relay.cli.connection_life import tell_look
@@ -193,6 +193,7 @@ app.command("change")(schedules.change)
 connection_life.add_to(app)
 syncs.add_to(app)
 app.add_typer(mappings.app, name="mapping")
+app.add_typer(command_keys.app, name="command-key")
 
 
 def _tell_added(added: "ConnectionAdded", what: str) -> None:

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from relay.client.calls import Calls, segment
+from relay.control.command_keys import CommandKeyView
 from relay.control.commands import CommandView
 from relay.domain.errors import NotFound, UserError
 from relay.domain.results import Outcome
@@ -24,6 +25,21 @@ class CommandCalls(Calls):
         query = {"wait": f"{int(wait.total_seconds())}s"}
         # Without an idempotency key: the command has an id of its own.
         return await self._call(CommandView, "POST", "/v1/commands", body=command, query=query)
+
+    async def command_key(self, connection: str) -> CommandKeyView:
+        """Whose signature commands from Kafka need."""
+        return await self._get(CommandKeyView, await self._command_key(connection))
+
+    async def set_command_key(self, connection: str, public_key: str) -> CommandKeyView:
+        """Take commands from Kafka that this key signed; the one before it is good no more."""
+        return await self._put(CommandKeyView, await self._command_key(connection), {"public_key": public_key})
+
+    async def clear_command_key(self, connection: str) -> CommandKeyView:
+        """No signature is good any more."""
+        return await self._delete(CommandKeyView, await self._command_key(connection))
+
+    async def _command_key(self, connection: str) -> str:
+        return f"/v1/connections/{await self._id('connection', connection)}/command-key"
 
     async def connection_id(self, name: str) -> str:
         """The id of a connection by its id, its name, or customer/name."""

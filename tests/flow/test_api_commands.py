@@ -6,6 +6,7 @@ import orjson
 import pytest
 
 from relay.domain.commands import command_key
+from relay.domain.ed25519_keys import new_private_key, public_key
 from relay.domain.results import Outcome, Refusal, RefusalReason, ResultData, result_of
 from relay.domain.tokens import TokenKind, digest_of, token_of
 from relay.ports import Ended, OutboxEntry
@@ -208,3 +209,21 @@ async def test_a_command_that_is_over_shows_what_was_asked_and_its_result(api, w
     assert (listed["why"], listed["command"], listed["result"]) == (seen["why"], None, None)
     assert (await api.get("/v1/commands/cmd_x")).status_code == 400
     assert (await api.get(f"/v1/commands/cmd_{'0' * 32}")).json()["code"] == "not_found"
+
+
+async def test_an_operator_says_whose_signature_commands_need(api, world, erp, token):
+    path = f"/v1/connections/{ERP}/command-key"
+    public = public_key(new_private_key(b"k" * 32))
+    assert (await api.get(path)).json()["public_key"] is None
+    put = await api.call("PUT", path, json={"public_key": public}, key="write")
+    assert (put.status_code, put.json()["public_key"]) == (200, public)
+    standing = (await CommandIntake(world.database).standings([ERP]))[ERP]
+    assert standing.command_key == public
+    for wrong in (new_private_key(b"k" * 32), "whpk_x", ""):
+        refused = await api.call("PUT", path, json={"public_key": wrong})
+        assert refused.status_code == 400
+        assert not wrong or wrong not in refused.text
+    assert (await api.get(path, key=token)).status_code == 404
+    assert (await api.call("PUT", path, json={"public_key": public}, key="read")).status_code == 403
+    assert (await api.call("DELETE", path, key="write")).json()["public_key"] is None
+    assert (await api.get("/v1/connections/con_none/command-key")).status_code == 404

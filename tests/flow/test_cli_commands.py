@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 from relay.domain.commands import command_key
+from relay.domain.ed25519_keys import new_private_key, public_key
 
 pytest_plugins = ["tests.fixtures.cli"]
 
@@ -121,3 +122,21 @@ def test_an_example_can_be_sent_as_it_is_printed(installed):
     assert example.json["connection_id"] == installed.connection_id
     Path("commands.json").write_text(example.out)
     assert installed("commands", "send", "commands.json", "--wait", "0s", "--json").json["type"] == "create"
+
+
+def test_a_key_for_signed_commands_is_made_here_and_only_its_public_half_goes_to_relay(installed):
+    made = installed("connections", "command-key", "set", "erp", "--key-file", "command.key", "--json")
+    private = Path("command.key").read_text().strip()
+    assert (made.code, made.json["public_key"]) == (0, public_key(private))
+    assert (Path("command.key").stat().st_mode & 0o777, private in made.out) == (0o600, False)
+    assert installed("connections", "command-key", "show", "acme/erp", "--json").json == made.json
+    other = public_key(new_private_key(b"k" * 32))
+    assert other in installed("connections", "command-key", "set", "erp", "--public-key", other).out
+    assert installed("connections", "command-key", "clear", "erp").out.endswith("no command key\n")
+    for arguments, message in (
+        ([], "give --public-key KEY, or --key-file FILE"),
+        (["--public-key", "whpk_x"], "the public key is not base64"),
+        (["--key-file", "command.key"], "--key-file command.key exists"),
+    ):
+        refused = installed("connections", "command-key", "set", "erp", *arguments)
+        assert (refused.code != 0, message in refused.err) == (True, True), refused.err
