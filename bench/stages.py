@@ -163,7 +163,7 @@ def _outbox(at: Installation) -> OutboxStore:
 
 
 def _destinations(at: Installation) -> Destinations:
-    return Destinations(at.topics.changes, at.topics.state, at.topics.dead_letters)
+    return Destinations(at.topics.changes, at.topics.state, at.topics.dead_letters, at.topics.command_results)
 
 
 def _patience(at: Installation) -> Patience:

@@ -1,6 +1,7 @@
 """Streams: the topics as FastStream knows them. Subscribers admit and acknowledge; they never wait or send.
 
-    changes topic -> batch of raw messages -> Admit -> acknowledged as a whole, or read again
+    changes and results topics -> batch of raw messages -> Admit -> acknowledged as a whole, or read again
+    commands topic -> batch of raw messages -> TakeCommands -> the same
 
 The publishers declared here are the topics' documentation (AsyncAPI); what is published goes through the outbox.
 """
@@ -8,7 +9,8 @@ The publishers declared here are the topics' documentation (AsyncAPI); what is p
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 from aiokafka.errors import KafkaError
@@ -19,12 +21,13 @@ from faststream.specification import AsyncAPI
 from prometheus_client import REGISTRY
 
 from relay import __version__
+from relay.domain.commands import Command
 from relay.domain.errors import Transient
 from relay.domain.events import ChangeEvent
 from relay.domain.messages import Incoming
 from relay.domain.notices import NoticeEvent
 from relay.domain.orders import OrderDocument
-from relay.stages.admit import Admit
+from relay.domain.results import CommandResult
 from relay.wire.kafka import Capabilities, KafkaAccess, Topics, security
 
 if TYPE_CHECKING:
@@ -39,46 +42,71 @@ PAUSE = 1.0
 """Seconds before a batch is read again that the store or the broker could not take."""
 
 
-def consuming(
-    access: KafkaAccess, capabilities: Capabilities, topics: Topics, admit: Admit, *, pause: float = PAUSE
+class Taking(Protocol):
+    """A stage that takes what a topic holds, batch by batch."""
+
+    async def run_once(self, batch: Sequence[Incoming]) -> int:
+        """Take one batch; how much came of it. Raises Transient when it must come again."""
+        ...
+
+
+def consuming(  # noqa: PLR0913 - what is consumed, and by whom
+    access: KafkaAccess,
+    capabilities: Capabilities,
+    topics: Topics,
+    admit: Taking,
+    commands: Taking | None = None,
+    *,
+    pause: float = PAUSE,
 ) -> KafkaBroker:
     """The consumer side, ready to start. `pause` is the seconds before a deferred batch is read again."""
     broker = _broker(access)
     broker.add_middleware(KafkaPrometheusMiddleware(registry=REGISTRY))
     session = capabilities.session_timeout_ms
-    subscriber = broker.subscriber(
-        topics.changes,
-        batch=True,
-        group_id=f"{topics.prefix}.admit",
-        auto_offset_reset="earliest",
-        ack_policy=AckPolicy.MANUAL,
-        max_records=MOST,
-        batch_timeout_ms=WAIT_MS,
-        fetch_max_wait_ms=WAIT_MS,
-        session_timeout_ms=session,
-        heartbeat_interval_ms=session // 5,
-        rebalance_timeout_ms=max(session, 15_000),
-        parser=_unread,
-        decoder=_raw,
-        title="Change events",
-        description="Admits change events: one delivery per endpoint that wants them.",
-    )
 
-    @subscriber
-    async def _admit(message: KafkaMessage) -> None:
-        try:
-            await admit.run_once(_incoming(message.raw_message))
-        except Transient as error:
-            log.warning("events.deferred", problem=str(error))
-            await _again(message, pause)
-        except Exception:
-            # FastStream would drop it without a word, and the next batch would be acknowledged past it.
-            log.exception("admission.died")
-            await _again(message, pause)
-        else:
-            await _acknowledge(message)
+    def subscribe(stage: Taking, group: str, *names: str) -> None:
+        subscriber = broker.subscriber(
+            *names,
+            batch=True,
+            group_id=f"{topics.prefix}.{group}",
+            auto_offset_reset="earliest",
+            ack_policy=AckPolicy.MANUAL,
+            max_records=MOST,
+            batch_timeout_ms=WAIT_MS,
+            fetch_max_wait_ms=WAIT_MS,
+            session_timeout_ms=session,
+            heartbeat_interval_ms=session // 5,
+            rebalance_timeout_ms=max(session, 15_000),
+            parser=_unread,
+            decoder=_raw,
+        )
+        subscriber(partial(_take, stage, pause))
 
+    subscribe(admit, "admit", topics.changes, topics.command_results)
+    if commands is not None:
+        subscribe(commands, "commands", topics.commands)
     return broker
+
+
+async def begin(consumer: KafkaBroker) -> None:
+    """Start to consume; returns when every group has let it in. Raises KafkaError."""
+    await consumer.connect()
+    # Side by side: brokers without the full protocol make each member wait.
+    await asyncio.gather(*(subscriber.start() for subscriber in consumer.subscribers))
+
+
+async def _take(stage: Taking, pause: float, message: KafkaMessage) -> None:
+    try:
+        await stage.run_once(_incoming(message.raw_message))
+    except Transient as error:
+        log.warning("events.deferred", problem=str(error))
+        await _again(message, pause)
+    except Exception:
+        # FastStream would drop it without a word, and the next batch would be acknowledged past it.
+        log.exception("admission.died")
+        await _again(message, pause)
+    else:
+        await _acknowledge(message)
 
 
 def documented(topics: Topics) -> FastStream:
@@ -98,6 +126,14 @@ def documented(topics: Topics) -> FastStream:
         description="The last state of every order, compacted; a tombstone when it is deleted. Same key.",
     )
     broker.publisher(
+        topics.command_results,
+        schema=CommandResult,
+        title="Command results",
+        description="What became of commands, CloudEvents binary mode: `accepted`, then one end; what is refused as it "
+        "comes in has only that. Key: `connection|remote_id` of the order, for a new one `connection|command_id`. At "
+        "least once: a repeat has the same `ce_id`.",
+    )
+    broker.publisher(
         topics.dead_letters,
         schema=bytes,
         title="Dead letters",
@@ -110,6 +146,15 @@ def documented(topics: Topics) -> FastStream:
         description="What operators must know of endpoints and connections, CloudEvents binary mode, key: the id of "
         "the endpoint or connection. At least once: a repeat has the same `ce_id`.",
     )
+
+    @broker.subscriber(
+        topics.commands,
+        title="Commands",
+        description="What is to be written to an ERP: CloudEvents of type `purchase_order.command.` and the command's "
+        "type, or the command as JSON by itself. Key: as that of its results.",
+    )
+    async def _commands(command: Command) -> None: ...
+
     specification = AsyncAPI(
         title="relay",
         version=__version__,

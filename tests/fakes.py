@@ -278,7 +278,7 @@ class World:
         self._enter("save_published", lease)
         for row in self.outbox:
             if row.position in positions and self.states[row.event_id] != "relayed":
-                self.states[row.event_id] = "published" if row.stream == "changes" else "relayed"
+                self.states[row.event_id] = "relayed" if row.stream == "dead-letters" else "published"
 
     async def save_refused(self, lease, row, letter):
         self._enter("save_refused", lease)
@@ -297,7 +297,7 @@ class World:
 
     async def admit(self, event_ids):
         self._enter("admit")
-        rows = [row for row in self.outbox if row.event_id in event_ids and row.stream == "changes"]
+        rows = [row for row in self.outbox if row.event_id in event_ids and row.stream != "dead-letters"]
         told = [
             Told(row.position, row.event_id, row.customer_id, row.connection_id, row.remote_id, row.sequence, row.type)
             for row in rows

@@ -25,10 +25,12 @@ from relay.control.keys import MOST_NAMED
 from relay.domain.errors import Unavailable
 from relay.domain.lanes import Memory
 from relay.ports import Claimed
-from relay.runners import ConnectionParts, ConnectionRunner, EndpointParts, EndpointRunner
+from relay.runners import ConnectionParts, ConnectionRunner, EndpointParts, EndpointRunner, utc_now
 from relay.settings import Settings
 from relay.stages.admit import Admit
+from relay.stages.admit_command import Limits
 from relay.stages.carry import Times
+from relay.stages.expire import Expire
 from relay.stages.held import Runner
 from relay.stages.lease import KeepLeases
 from relay.stages.letters import Letters
@@ -36,9 +38,11 @@ from relay.stages.notify import Notify
 from relay.stages.poll import Patience
 from relay.stages.publish import Destinations
 from relay.stages.reconcile import Doubt
+from relay.stages.take_commands import TakeCommands
 from relay.stages.unblock import Unblock
 from relay.stages.watch import Watch
 from relay.store.admission import AdmitStore
+from relay.store.command_admission import CommandIntake
 from relay.store.commands import CommandStore
 from relay.store.database import STANDSTILL, Database, listen, opened
 from relay.store.deliveries import DeliveryStore
@@ -55,7 +59,7 @@ from relay.store.retention import RetentionStore
 from relay.store.standstill import Standstills
 from relay.store.syncs import ASKED, SyncStore
 from relay.store.watch import DueEndpoints, FullOutboxes
-from relay.streams import consuming
+from relay.streams import begin, consuming
 from relay.vault.masters import MasterKeys
 from relay.vault.vault import Vault
 from relay.wire.kafka import Capabilities, KafkaAccess, Topics, probe
@@ -90,6 +94,7 @@ class Worker:
     idempotency: IdempotencyStore
     notify: Notify
     unblock: Unblock
+    expire: Expire
     database_url: str
     health: str
 
@@ -97,7 +102,7 @@ class Worker:
         """Work until `stop`, then finish what is in flight and give the leases back."""
         async with asyncio.TaskGroup() as tasks:
             work = (
-                *(self._listen(), self._forget(), self.notify.run(), self.unblock.run()),
+                *(self._listen(), self._forget(), self.notify.run(), self.unblock.run(), self.expire.run()),
                 *(each.run() for each in self.watches),
             )
             background = [tasks.create_task(each) for each in work]
@@ -118,9 +123,9 @@ class Worker:
 
     async def _consume(self) -> None:
         try:
-            await self.consumer.start()
+            await begin(self.consumer)
         except KafkaError as error:
-            raise Unavailable(f"the changes topic cannot be read: {type(error).__name__}: {error}") from error
+            raise Unavailable(f"the topics cannot be read: {type(error).__name__}: {error}") from error
 
     async def _forget(self) -> None:
         while True:
@@ -243,7 +248,7 @@ def _wired(settings: Settings, wires: Wires, standing_on: Parts, health: str) ->
         outbox=OutboxStore(wires.database, settings.kafka.stale_after),
         publisher=wires.publisher,
         admissions=admissions,
-        topics=Destinations(topics.changes, topics.state, topics.dead_letters),
+        topics=Destinations(topics.changes, topics.state, topics.dead_letters, topics.command_results),
         patience=Patience(settings.poll.backoff, settings.poll.backoff_limit),
         doubt=Doubt(settings.poll.missing_passes, settings.poll.missing_share),
         commands=CommandStore(wires.database),
@@ -259,6 +264,8 @@ def _wired(settings: Settings, wires: Wires, standing_on: Parts, health: str) ->
         settings.deliver.origin,
         ReplayStore(wires.database),
     )
+    letters, intake = Letters(wires.publisher, topics.dead_letters), CommandIntake(wires.database)
+    limits = Limits(settings.commands.largest, settings.commands.expire_after)
     owner = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
 
     def connection_runner(claimed: Claimed) -> ConnectionRunner:
@@ -278,8 +285,13 @@ def _wired(settings: Settings, wires: Wires, standing_on: Parts, health: str) ->
             Watch("endpoints", owner, DueEndpoints(wires.database), endpoints_held.ring, WATCH_AGAIN),
         ),
         consumer=consuming(
-            wires.access, wires.capabilities, topics, Admit(admissions, Letters(wires.publisher, topics.dead_letters))
+            wires.access,
+            wires.capabilities,
+            topics,
+            Admit(admissions, letters),
+            TakeCommands(intake, letters, limits, utc_now, signed=settings.commands.signed == "required"),
         ),
+        expire=Expire(intake, utc_now),
         retention=RetentionStore(wires.database, settings.database.keep),
         idempotency=IdempotencyStore(wires.database),
         notify=Notify(NoticeStore(wires.database, settings.database.keep), wires.publisher, topics.operations),

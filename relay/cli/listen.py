@@ -16,6 +16,7 @@ from relay.cli.running import run, settings_for_command, stopping
 from relay.cli.shown import document_line, line, note
 from relay.demo.received import Kind, Received
 from relay.demo.receiver import Receiver, Tally, receiver
+from relay.domain.results import RESULT_TYPES
 from relay.domain.signing import VerifyingKey, verifying_key
 
 VARIABLE = "RELAY_LISTEN_SECRET"
@@ -77,6 +78,7 @@ def _tell(each: Received, *, as_json: bool) -> None:
             "order_id": each.order_id,
             "number": data.get("number"),
             "sequence": each.sequence,
+            "command_id": data.get("command_id"),
             "kinds": data.get("kinds", []),
             "changes": data.get("changes", []),
         }
@@ -94,12 +96,19 @@ def _tell(each: Received, *, as_json: bool) -> None:
         return
     again = f" (attempt {each.attempt})" if each.attempt > 1 else ""
     word = "test" if each.kind is Kind.TEST else "verified"
-    line(f"{at}  {word}  {each.type}  order {data.get('number') or '?'}  sequence {each.sequence}{again}")
+    line(f"{at}  {word}  {each.type}  {_about(data, each)}{again}")
     changes = data.get("changes", [])
     for change in changes[:SHOWN_CHANGES]:
         line(f"            {change['path']}: {_short(change['before'])} -> {_short(change['after'])}")
     if len(changes) > SHOWN_CHANGES:
         line(f"            and {len(changes) - SHOWN_CHANGES} more changes")
+
+
+def _about(data: dict[str, Any], each: Received) -> str:
+    if each.type in RESULT_TYPES:
+        order = f"  order {data['remote_id']}" if data.get("remote_id") else ""
+        return f"command {data.get('command_id')}{order}"
+    return f"order {data.get('number') or '?'}  sequence {each.sequence}"
 
 
 def _tell_totals(tally: Tally, *, as_json: bool) -> None:

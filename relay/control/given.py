@@ -7,8 +7,9 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from relay.domain.catalogue import TYPES
 from relay.domain.errors import UserError
-from relay.domain.events import EVENT_PREFIX, EVENT_TYPES
+from relay.domain.events import EVENT_PREFIX
 from relay.domain.filters import parse
 from relay.domain.mapping import MappingOverrides, honoured
 from relay.ports import ConnectorKind
@@ -77,8 +78,8 @@ def credentials_given(kind: ConnectorKind, given: Mapping[str, Any]) -> BaseMode
 def event_types_given(given: Iterable[str]) -> tuple[str, ...]:
     """Event types, whole or without `purchase_order.`. Raises UserError listing those that there are."""
     types = tuple(dict.fromkeys(each if each.startswith(EVENT_PREFIX) else EVENT_PREFIX + each for each in given))
-    if unknown := [each for each in types if each not in EVENT_TYPES]:
-        raise UserError(f"unknown event type {', '.join(unknown)}: the known ones are {', '.join(EVENT_TYPES)}")
+    if unknown := [each for each in types if each not in TYPES]:
+        raise UserError(f"unknown event type {', '.join(unknown)}: the known ones are {', '.join(TYPES)}")
     return types
 
 

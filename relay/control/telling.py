@@ -97,7 +97,7 @@ def snapshot(facts: SnapshotFacts | None, now: datetime) -> Said:
 def event(facts: EventFacts, order: OrderFacts) -> Said:
     """How far an event is on its way through Kafka."""
     now = order.connection.now
-    if facts.stream != "changes":
+    if facts.stream == "dead-letters":
         told = "told as a dead letter" if facts.state == "relayed" else "about to be told as a dead letter"
         return Said("rejected", f"The ERP's record could not be used: {_clause(facts.problem, 'unknown')}; {told}.")
     refused = f" The broker refused it: {_clause(facts.problem)}." if facts.problem else ""

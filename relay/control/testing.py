@@ -18,13 +18,14 @@ from relay.control.signing import EndpointSecrets
 from relay.control.views import View
 from relay.domain.access import Access, read
 from relay.domain.advice import advice
+from relay.domain.catalogue import TYPES
 from relay.domain.deliveries import Answer
 from relay.domain.egress import Policy
 from relay.domain.endpoints import Endpoint, Verification
-from relay.domain.events import EVENT_PREFIX, EVENT_TYPES
+from relay.domain.events import EVENT_PREFIX
 from relay.domain.payload import shaped
-from relay.domain.samples import trial_event
 from relay.domain.signing import SigningKey, TimedKey, signed_headers
+from relay.domain.trials import trial_event
 from relay.domain.verification import REQUEST_ORIGIN
 from relay.ports import Sending
 from relay.store.registry import Registry
@@ -113,7 +114,7 @@ class EndpointTesting:
 
 
 def _types(subject: Endpoint, *, every: bool) -> tuple[str, ...]:
-    wanted = subject.event_types or EVENT_TYPES
+    wanted = subject.event_types or TYPES
     if every:
         return wanted
     return (USUAL_TYPE if USUAL_TYPE in wanted else wanted[0],)

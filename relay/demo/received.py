@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from relay.domain.results import RESULT_TYPES
 from relay.domain.samples import TEST_PREFIX
 from relay.domain.signing import ATTEMPT, DELIVERY, ID, TIMESTAMP, SignatureRefused, VerifyingKey, verify
 from relay.domain.verification import CHALLENGE_TYPE, REQUEST_ORIGIN
@@ -99,13 +100,18 @@ def _kind(event_type: str, message_id: str) -> Kind:
 
 
 def _event(body: bytes) -> tuple[str, str, int]:
-    """The type, order id and sequence of an event; "?", "" and 0 for what is none."""
+    """The type, order id and sequence of an event; "?", "" and 0 for what is none.
+
+    A command's result is none of its order's events, which are counted.
+    """
     try:
         event = _table(orjson.loads(body))
     except orjson.JSONDecodeError:
         return "?", "", 0
     data = _table(event.get("data"))
     kind, order_id, sequence = event.get("type"), data.get("order_id"), data.get("sequence")
+    if kind in RESULT_TYPES:
+        return str(kind), "", 0
     return (
         kind if isinstance(kind, str) else "?",
         order_id if isinstance(order_id, str) else "",

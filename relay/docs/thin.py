@@ -5,7 +5,7 @@ import orjson
 from relay.docs.events import COLUMNS, fields
 from relay.docs.markdown import rows
 from relay.domain.endpoints import Payload
-from relay.domain.payload import ThinData, shaped
+from relay.domain.payload import ThinData, ThinResult, shaped
 from relay.domain.samples import sample_event
 
 SHOWN = "purchase_order.updated"
@@ -19,6 +19,8 @@ def thin_part() -> str:
         (
             "### Fields of a thin webhook's `data`\n",
             rows(COLUMNS, fields(ThinData)),
+            "### Fields of a thin result's `data`\n",
+            rows(COLUMNS, fields(ThinResult)),
             "### Example of a thin webhook\n",
             f"```json\n{text}\n```\n",
         )

@@ -1,7 +1,7 @@
 """Payload: what the body of a webhook holds: the whole event, or only what names it.
 
     fat   the event's frozen bytes, the same as on the topic; above 1 MiB thin instead
-    thin  type, timestamp, data: ids, kinds, and the places that changed, without values
+    thin  type, timestamp, data: ids, kinds, and the places that changed, without values; of a result the outcome
 
 The same event always gives the same bytes: an attempt that is made again is signed over what it was signed over before.
 """
@@ -12,8 +12,10 @@ import orjson
 from pydantic import AwareDatetime, Field
 
 from relay.domain.changes import ChangeKind
+from relay.domain.commands import CommandType
 from relay.domain.endpoints import Payload
 from relay.domain.orders import Text, Value
+from relay.domain.results import Outcome, RefusalReason
 
 LARGEST_FAT = 1024 * 1024
 """Bytes. Most receivers take no more by default; a body that they refuse would be tried in vain, and given up."""
@@ -47,15 +49,34 @@ class ThinData(Value):
     observed_at: AwareDatetime
 
 
+class ThinResult(Value):
+    """What names the result of one command. The names are those of the whole result, but `reasons`."""
+
+    payload: Literal["thin"] = Field(description="Tells it from the whole result, which may have `order`.")
+    id: Text = Field(description="relay's own id of the command, `cmd_...`.")
+    command_id: Text
+    type: CommandType | None
+    customer_id: Text
+    connection_id: Text
+    outcome: Outcome
+    dry_run: bool
+    external_reference: Text | None
+    remote_id: Text | None
+    order_id: Text | None
+    reasons: tuple[RefusalReason, ...] = Field(description="Of the refusals, which say more.")
+    attempts: int
+
+
 class ThinEvent(Value):
     """The body of a thin webhook."""
 
     type: Text
     timestamp: AwareDatetime
-    data: ThinData
+    data: ThinData | ThinResult
 
 
 _COPIED = tuple(name for name in ThinData.model_fields if name not in {"payload", "paths", "path_count"})
+_RESULT_COPIED = tuple(name for name in ThinResult.model_fields if name not in {"payload", "reasons"})
 
 
 def shaped(body: bytes, payload: Payload) -> bytes:
@@ -73,6 +94,9 @@ def shaped(body: bytes, payload: Payload) -> bytes:
 
 
 def _thin(data: dict[str, Any]) -> dict[str, Any]:
+    if "outcome" in data:
+        named = {name: data[name] for name in _RESULT_COPIED}
+        return {"payload": "thin", **named, "reasons": [each["reason"] for each in data["refusals"]]}
     paths = [change["path"] for change in data["changes"]]
     short = [path for path in paths if len(path) <= LONGEST_PATH]
     named = {name: data[name] for name in _COPIED}

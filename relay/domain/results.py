@@ -6,16 +6,16 @@ Refusals say which class of reason it is, which field, by which rule, and what t
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from pydantic import AwareDatetime, Field, JsonValue
 
 from relay.domain.commands import CommandType
 from relay.domain.errors import Permanent
-from relay.domain.orders import OrderDocument, Text, Value
+from relay.domain.orders import OrderDocument, Text, Value, order_key
 
 RESULT_PREFIX: Final = "purchase_order.command_"
 
@@ -116,6 +116,12 @@ class CommandResult(Value):
 def result_of(data: ResultData, now: datetime) -> CommandResult:
     """The event that tells it."""
     return CommandResult(type=RESULT_PREFIX + data.outcome, timestamp=now, data=data)
+
+
+def result_key(data: Mapping[str, Any]) -> str:
+    """The Kafka key of a command's results: that of its order, or of the command itself while it has none."""
+    new = data["type"] == CommandType.CREATE or not data.get("remote_id")
+    return order_key(data["connection_id"], data["command_id"] if new else data["remote_id"])
 
 
 def result_id(command_key: str, number: int) -> str:

@@ -110,14 +110,6 @@ def sample_event(event_type: str, origin: Origin = ORIGIN) -> ChangeEvent:
     return event
 
 
-def trial_event(event_type: str, customer_id: str, token: str, now: dt.datetime) -> tuple[str, ChangeEvent]:
-    """A sample of this type as it is sent to try a customer's endpoint, and its id."""
-    message_id = TEST_PREFIX + token
-    event = sample_event(event_type, Origin(customer_id, ORIGIN.connection_id, ORIGIN.connector))
-    data = event.data.model_copy(update={"event_id": message_id})
-    return message_id, event.model_copy(update={"data": data, "timestamp": now})
-
-
 def _life(kind: ChangeKind) -> Iterator[PurchaseOrder]:
     """The states of an order, of which the last makes an event of this kind."""
     if kind not in _DIFFERENCES:

@@ -12,16 +12,15 @@ from dataclasses import dataclass
 import structlog
 
 from relay import metrics
+from relay.domain.catalogue import TYPES
 from relay.domain.cloudevents import CloudEvent, read_cloudevent
-from relay.domain.events import EVENT_TYPES
 from relay.domain.messages import BadMessage, Incoming, Message, Reason
-from relay.domain.results import RESULT_TYPES
 from relay.ports import Admissions
 from relay.stages.letters import Letters
 
 log = structlog.get_logger()
 
-KNOWN = frozenset((*EVENT_TYPES, *RESULT_TYPES))
+KNOWN = frozenset(TYPES)
 
 
 @dataclass

@@ -6,6 +6,7 @@ A connection's runner tells of its own; these are of connections that are paused
 not answered is never among them: it may have been done.
 """
 
+import asyncio
 from dataclasses import dataclass
 
 import orjson
@@ -13,6 +14,7 @@ import structlog
 
 from relay import metrics
 from relay.domain.commands import read_command
+from relay.domain.errors import Transient
 from relay.domain.results import Outcome, ResultData
 from relay.ports import Clock, Intake, OutboxEntry, Overdue, expired_letter
 from relay.stages.tell import END, told
@@ -20,6 +22,8 @@ from relay.stages.tell import END, told
 log = structlog.get_logger()
 
 MOST = 500
+LOOK_AGAIN = 5.0
+"""Seconds between looks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,17 @@ class Expire:
 
     store: Intake
     clock: Clock
+
+    async def run(self) -> None:
+        """Look until cancelled; a store that does not answer is asked again."""
+        while True:
+            expired = 0
+            try:
+                expired = await self.run_once()
+            except Transient as error:
+                log.warning("commands.unseen", problem=str(error))
+            if expired < MOST:
+                await asyncio.sleep(LOOK_AGAIN)
 
     async def run_once(self) -> int:
         """One bite; how many are over now. Raises Unavailable when the store is not there."""

@@ -1,6 +1,7 @@
 """Publish: the outbox of one connection, in order, to its topics.
 
     pending -> changes topic + state topic -> published        dead letters -> dead-letters topic -> done
+    results -> command-results topic -> published
 
 Only what the broker acknowledged without a gap is marked; the rest is published again, with the same ids.
 """
@@ -16,10 +17,11 @@ import structlog
 from relay import metrics
 from relay.domain.cloudevents import cloudevent_headers
 from relay.domain.connections import Lease
-from relay.domain.dead_letters import dead_letter_headers
+from relay.domain.dead_letters import dead_letter_headers, original
 from relay.domain.errors import Transient
-from relay.domain.messages import Message, MessageRefused, Reason
+from relay.domain.messages import Incoming, Message, MessageRefused, Reason
 from relay.domain.orders import order_key
+from relay.domain.results import result_key
 from relay.ports import Admissions, Outbox, OutboxEntry, OutboxRow, Publishing
 
 log = structlog.get_logger()
@@ -37,6 +39,7 @@ class Destinations:
     changes: str
     state: str
     dead_letters: str
+    command_results: str
 
 
 @dataclass
@@ -76,34 +79,45 @@ class Publish:
         return len(done)
 
     def _messages(self, row: OutboxRow) -> tuple[Message, ...]:
-        key = order_key(row.connection_id, row.remote_id).encode()
         if row.stream == "dead-letters":
-            headers = dead_letter_headers(
-                (), reason=Reason(row.type), detail=row.problem or "", topic=row.connection_id, partition=-1, offset=-1
-            )
-            return (Message(self.topics.dead_letters, key, row.body, headers),)
-        order: dict[str, Any] = orjson.loads(row.body)["data"]["order"]
-        headers = cloudevent_headers(
-            id=row.event_id,
-            source=f"/relay/connections/{row.connection_id}",
-            type=row.type,
-            time=row.occurred_at,
-            subject=order["id"],
-            extensions={"sequence": str(row.sequence), "partitionkey": key.decode()},
-        )
-        change = Message(self.topics.changes, key, row.body, headers)
+            return (self._letter(row),)
+        data: dict[str, Any] = orjson.loads(row.body)["data"]
+        if row.stream == "command-results":
+            key = result_key(data)
+            headers = _headers(row, data.get("order_id") or data["id"], key, commandid=data["command_id"])
+            return (Message(self.topics.command_results, key.encode(), row.body, headers),)
+        order, key = data["order"], order_key(row.connection_id, row.remote_id)
+        headers = _headers(row, order["id"], key)
+        change = Message(self.topics.changes, key.encode(), row.body, headers)
         if not row.latest:
             # Told again after a later one, it would turn the state topic back.
             return (change,)
         state = None if order["remote_was_deleted"] else orjson.dumps(order)
-        return change, Message(self.topics.state, key, state, headers)
+        return change, Message(self.topics.state, key.encode(), state, headers)
+
+    def _letter(self, row: OutboxRow) -> Message:
+        """A message that came from a topic goes as it came; a record of an ERP never was in one."""
+        if row.origin is not None:
+            came = original(row.origin, row.body)
+        else:
+            key = order_key(row.connection_id, row.remote_id).encode()
+            came = Incoming(row.connection_id, -1, -1, key, row.body, ())
+        headers = dead_letter_headers(
+            came.headers,
+            reason=Reason(row.type),
+            detail=row.problem or "",
+            topic=came.topic,
+            partition=came.partition,
+            offset=came.offset,
+        )
+        return Message(self.topics.dead_letters, came.key or b"", row.body, headers)
 
     async def _put_aside(self, row: OutboxRow, refused: MessageRefused) -> None:
         """Kafka can never take it: a dead letter says so there, and endpoints get it all the same."""
         log.error("event.refused", connection=row.connection_id, event_id=row.event_id, problem=str(refused))
         if not row.event_id.startswith(NOTE):
             await self.outbox.save_refused(self.lease, row, self._note(row, refused))
-        if row.stream == "changes":
+        if row.stream != "dead-letters":
             await self.admissions.admit([row.event_id])
         else:
             # A letter never comes back from its topic: it is done, or it would be published again and again.
@@ -121,3 +135,14 @@ class Publish:
             body=orjson.dumps(note),
             problem=str(refused),
         )
+
+
+def _headers(row: OutboxRow, subject: str, key: str, **extensions: str) -> tuple[tuple[str, bytes], ...]:
+    return cloudevent_headers(
+        id=row.event_id,
+        source=f"/relay/connections/{row.connection_id}",
+        type=row.type,
+        time=row.occurred_at,
+        subject=subject,
+        extensions={"sequence": str(row.sequence), "partitionkey": key, **extensions},
+    )

@@ -54,7 +54,8 @@ CONNECTION_COUNTS = """
     SELECT (SELECT count(*) FROM snapshots WHERE connection_id = $1 AND NOT deleted) AS orders,
            (SELECT count(*) FROM outbox WHERE connection_id = $1 AND stream = 'changes') AS events,
            (SELECT count(*) FROM outbox WHERE connection_id = $1 AND state = 'pending') AS unpublished,
-           (SELECT count(*) FROM outbox WHERE connection_id = $1 AND stream = 'dead-letters') AS rejected
+           (SELECT count(*) FROM outbox WHERE connection_id = $1 AND stream = 'dead-letters' AND type <> 'expired')
+               AS rejected
 """
 
 

@@ -37,7 +37,8 @@ MATCHING = """
     LEFT JOIN LATERAL (
         SELECT * FROM deliveries AS its WHERE its.endpoint_id = $1 AND its.position = o.position OFFSET 0
     ) AS d ON true
-    WHERE o.customer_id = $2 AND o.stream = 'changes' AND o.state = 'relayed' AND o.position > $3 AND o.position <= $12
+    WHERE o.customer_id = $2 AND o.stream <> 'dead-letters' AND o.state = 'relayed' AND o.position > $3
+      AND o.position <= $12
       AND ($4::timestamptz IS NULL OR o.occurred_at >= $4) AND ($5::timestamptz IS NULL OR o.occurred_at < $5)
       AND ($6::text IS NULL OR o.remote_id = $6) AND (cardinality($7::text[]) = 0 OR o.type = ANY($7))
       AND ($8::text IS NULL OR o.connection_id = $8) AND coalesce(d.state, 'never') = ANY($9::text[])

@@ -36,9 +36,10 @@ FORGET = """
     WITH gone AS (
         DELETE FROM outbox AS o WHERE position = ANY($1::bigint[])
           AND NOT EXISTS (SELECT 1 FROM deliveries AS d WHERE d.position = o.position AND d.state = 'waiting')
-        RETURNING o.connection_id, o.position
+        RETURNING o.connection_id, o.position, o.stream
     ), noted AS (
-        INSERT INTO forgotten SELECT connection_id, max(position) FROM gone GROUP BY 1 ORDER BY 1
+        INSERT INTO forgotten
+        SELECT connection_id, max(position) FROM gone WHERE stream = 'changes' GROUP BY 1 ORDER BY 1
         ON CONFLICT (connection_id) DO UPDATE SET position = greatest(forgotten.position, excluded.position)
     )
     SELECT count(*) FROM gone

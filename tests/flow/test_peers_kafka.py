@@ -189,7 +189,7 @@ async def test_an_events_bytes_are_the_same_in_the_outbox_on_the_topic_and_at_th
     engine.erp = await world.connection()
     entry = OutboxEntry("evt_1", "changes", "p1", 1, "purchase_order.updated", NOW, BODY)
     await world.orders.save_page(engine.erp.lease, engine.erp.subject, [], [entry], None)
-    destinations = Destinations(TOPICS.changes, TOPICS.state, TOPICS.dead_letters)
+    destinations = Destinations(TOPICS.changes, TOPICS.state, TOPICS.dead_letters, TOPICS.command_results)
     async with engine.receiving(lambda _: 204) as (hook, claimed), kafka.consumer() as admissions:
         await Publish(engine.erp.lease, world.outbox, kafka.publisher, world.admissions, destinations).run_once()
         await until(lambda: admissions.admitted == ["evt_1"])

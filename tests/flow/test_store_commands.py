@@ -9,12 +9,17 @@ import pytest
 
 from relay.domain.commands import command_key, lane, read_command
 from relay.domain.errors import LeaseLost, NotFound
+from relay.domain.messages import Incoming
 from relay.domain.results import Outcome
 from relay.ports import Ended, NewCommand, OutboxEntry
+from relay.stages.admit_command import Limits
+from relay.stages.letters import Letters
+from relay.stages.take_commands import TakeCommands
 from relay.store.command_admission import CommandIntake
 from relay.store.command_list import CommandList, Wanted
 from relay.store.commands import CommandStore
 from relay.store.retention import RetentionStore
+from tests.fakes import Broker
 from tests.fixtures.store import NOW, entry, observed
 from tests.flow.test_store_outbox import ORDER
 
@@ -214,6 +219,26 @@ async def test_what_is_over_on_arrival_waits_for_nobody(world, erp, intake, comm
     assert await heads(commands, erp) == ["c2"]
     row = await CommandList(world.database).command("c1", erp.lease.subject)
     assert (row["id"], row["state"], row["outcome"], row["result"]) == (refused.id, "done", "rejected", b"{}")
+
+
+async def test_a_batch_that_is_taken_twice_changes_nothing(world, erp, intake):
+    broker = Broker()
+    take = TakeCommands(intake, Letters(broker, "dead"), Limits(10_000, timedelta(days=1)), lambda: NOW)
+    body = new(erp, "c1").body
+    late = body.replace(b'"c1"', b'"c2", "expires_at": "2020-01-01T00:00:00Z"')
+    batch = [
+        Incoming("t", 0, n, None, value, ()) for n, value in enumerate((body, late, b'{"command_id": "c3"}', body))
+    ]
+    assert await take.run_once(batch) == 2
+    before = await world.everything(), await world.sql("SELECT * FROM commands"), await world.sql("SELECT * FROM audit")
+    assert await take.run_once(batch) == 0
+    assert before == (
+        await world.everything(),
+        await world.sql("SELECT * FROM commands"),
+        await world.sql("SELECT * FROM audit"),
+    )
+    told = [(row.stream, row.type.rpartition("_")[2]) for row in await world.outbox.to_publish(erp.lease, 10)]
+    assert told == [("command-results", "accepted"), ("command-results", "expired"), ("dead-letters", "expired")]
 
 
 # Those that nobody does in time

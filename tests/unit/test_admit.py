@@ -67,6 +67,18 @@ def test_junk_is_a_dead_letter_with_everything_that_came():
     assert origin == [b"changes", b"3", b"17"]
 
 
+def test_results_of_commands_become_deliveries_in_a_lane_of_their_command():
+    world = World(endpoints=[endpoint()])
+    kinds = ("purchase_order.command_accepted", "purchase_order.command_applied")
+    entries = [
+        OutboxEntry(f"res_{n}", "command-results", "cmd_1", n, kind, START, b"{}") for n, kind in enumerate(kinds, 1)
+    ]
+    run(world.save_page(LEASE, connection(), [], entries, None))
+    batch = [message(f"res_{n}", kind=kind) for n, kind in enumerate(kinds, 1)]
+    assert admit(world, Broker(), *batch) == 2
+    assert {each["lane"] for each in world.deliveries.values()} == {"con_1|cmd_1"}
+
+
 def test_unknown_types_and_events_are_dead_letters():
     broker = Broker()
     admit(world_of("a"), broker, message("a", kind="purchase_order.exploded"), message("stranger"))

@@ -177,6 +177,8 @@ def test_asyncapi_names_every_documented_topic():
     assert {each["address"] for each in described["channels"].values()} == {
         "relay.purchase-orders.changes.v1",
         "relay.purchase-orders.state.v1",
+        "relay.purchase-orders.commands.v1",
+        "relay.purchase-orders.command-results.v1",
         "relay.purchase-orders.dead-letters.v1",
         "relay.operations.v1",
     }

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from relay.control.given import where_given
 from relay.docs.pages import ROOT
+from relay.domain.command_samples import sample_result
 from relay.domain.errors import UserError
 from relay.domain.events import EVENT_TYPES
 from relay.domain.filters import LONGEST, Condition, parse
@@ -18,6 +19,7 @@ from relay.domain.filters.comparisons import SIGNS, number
 from relay.domain.filters.conditions import RESERVED
 from relay.domain.filters.event_fields import COMPARED, EVENT, Kind
 from relay.domain.filters.parser import DEEPEST, MOST_VALUES
+from relay.domain.results import Outcome
 from relay.domain.samples import sample_event
 
 EVENTS = {each: orjson.loads(sample_event(each).model_dump_json()) for each in EVENT_TYPES}
@@ -482,3 +484,28 @@ def test_the_page_shows_the_error_that_comes_and_names_the_limits():
 def test_what_the_page_says_beside_its_examples_can_be_used(text):
     assert text.partition(" ==")[0].removeprefix("data.order.") in CONDITIONS
     assert isinstance(parse(text), Condition)
+
+
+RESULT = orjson.loads(sample_result(Outcome.REJECTED).model_dump_json())
+
+
+@pytest.mark.parametrize(
+    ("text", "holds"),
+    [
+        ('data.outcome == "rejected" and data.type == "update_lines"', True),
+        ('type == "purchase_order.command_rejected"', True),
+        ('any(data.refusals, reason == "workflow_state")', True),
+        ('data.order.status == "approved"', False),
+        ("data.order.total > 1", False),
+        ("any(data.order.lines, quantity > 1)", False),
+        ("data.sequence == 1", False),
+        ("changed(total)", False),
+    ],
+)
+def test_conditions_are_asked_of_results_too_and_a_missing_order_is_nothing(text, holds):
+    assert parse(where_given(text)).holds(RESULT) is holds
+
+
+def test_a_word_that_no_outcome_is_is_refused():
+    with pytest.raises(UserError, match="never stands there"):
+        where_given('data.outcome == "done"')

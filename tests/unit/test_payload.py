@@ -7,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.docs.pages import ROOT
+from relay.domain.command_samples import sample_result
 from relay.domain.endpoints import Payload
 from relay.domain.events import EVENT_TYPES
 from relay.domain.payload import LARGEST_FAT, MOST_PATHS, ThinEvent, shaped
+from relay.domain.results import Outcome
 from relay.domain.samples import sample_event
 
 SCHEMA = orjson.loads((ROOT / "docs" / "schemas" / "thin-event.v1.json").read_bytes())
@@ -74,3 +76,17 @@ def test_an_event_that_receivers_would_refuse_for_its_size_is_sent_thin():
 )
 def test_what_is_no_event_that_this_version_can_read_goes_as_it_is(body):
     assert shaped(body, Payload.THIN) is body
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_a_thin_result_fits_its_schema_and_holds_no_order(outcome):
+    body = sample_result(outcome).model_dump_json().encode()
+    made = thin(body)
+    jsonschema.Draft202012Validator(SCHEMA).validate(made)
+    ThinEvent.model_validate_json(orjson.dumps(made))
+    whole = orjson.loads(body)["data"]
+    known = made["data"].keys() & whole.keys()
+    assert {name: made["data"][name] for name in known} == {name: whole[name] for name in known}
+    assert not {"order", "said", "would_send", "refusals"} & known
+    assert made["data"]["reasons"] == [each["reason"] for each in whole["refusals"]]
+    assert shaped(body, Payload.FAT) is body

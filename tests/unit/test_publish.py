@@ -8,15 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.domain.cloudevents import read_cloudevent
+from relay.domain.commands import CommandType
+from relay.domain.dead_letters import origin_of
 from relay.domain.errors import LeaseLost, Unavailable
-from relay.domain.messages import MessageRefused, Reason
-from relay.ports import Rejected
+from relay.domain.messages import Incoming, MessageRefused, Reason
+from relay.domain.results import Outcome, ResultData
+from relay.ports import Rejected, expired_letter
 from relay.stages.poll import Patience, Poll
 from relay.stages.publish import Destinations, Publish
 from relay.stages.take import Take
-from tests.fakes import LEASE, Broker, Erp, World, clock, connection, endpoint, order, page, run
+from relay.stages.tell import told as told_result
+from tests.fakes import LEASE, START, Broker, Erp, World, clock, connection, endpoint, order, page, run
 
-TOPICS = Destinations("changes", "state", "dead")
+TOPICS = Destinations("changes", "state", "dead", "results")
 AWAY = Unavailable("no broker answers")
 PATIENCE = Patience(timedelta(seconds=5), timedelta(minutes=15))
 
@@ -172,3 +176,75 @@ def test_a_broker_that_refuses_everything_gets_no_letters_about_letters():
     broker = Broker(breaks=[(0, refused(Reason.REFUSED_BY_BROKER))] * 9)
     assert published(world, broker, times=4) == [1, 1, 0, 0]
     assert states(world) == ["relayed", "relayed"]
+
+
+def outbox_of(*entries):
+    world = World(endpoints=[endpoint()])
+    run(world.save_page(LEASE, connection(), [], entries, None))
+    return world
+
+
+def result_of_a_command(kind=CommandType.CANCEL, remote_id="4500", number=1, outcome=Outcome.ACCEPTED, **more):
+    data = ResultData(
+        id="cmd_1",
+        command_id="c1",
+        type=kind,
+        customer_id="acme",
+        connection_id="con_1",
+        remote_id=remote_id,
+        outcome=outcome,
+        **more,
+    )
+    return told_result(data, number, START)
+
+
+@pytest.mark.parametrize(
+    ("entry", "key"),
+    [
+        (result_of_a_command(), b"con_1|4500"),
+        (result_of_a_command(CommandType.CREATE), b"con_1|c1"),
+        (result_of_a_command(CommandType.UPDATE, None), b"con_1|c1"),
+        (result_of_a_command(None, None), b"con_1|c1"),
+    ],
+)
+def test_a_result_goes_to_its_topic_under_the_key_of_its_order_or_command(entry, key):
+    world, broker = outbox_of(entry), Broker()
+    assert published(world, broker) == [1]
+    (message,) = broker.taken
+    event = read_cloudevent(message.key, message.value, message.headers)
+    assert (message.topic, message.key, message.value) == ("results", key, entry.body)
+    assert (event.id, event.type, event.subject) == (entry.event_id, "purchase_order.command_accepted", "cmd_1")
+    assert event.extensions == {"sequence": "1", "partitionkey": key.decode(), "commandid": "c1"}
+    assert states(world) == ["published"]
+
+
+def test_a_result_is_about_its_order_when_that_is_known():
+    broker = Broker()
+    published(outbox_of(result_of_a_command(order_id="po_1")), broker)
+    assert dict(broker.taken[0].headers)["ce_subject"] == b"po_1"
+
+
+def test_a_result_that_the_broker_never_takes_reaches_endpoints_all_the_same():
+    world, broker = outbox_of(result_of_a_command()), Broker(breaks=[(0, refused())])
+    assert published(world, broker, times=2) == [1, 1]
+    assert len(world.deliveries) == 1
+    assert states(world) == ["relayed", "relayed"]
+
+
+def test_a_dead_letter_of_a_message_is_that_message_byte_for_byte():
+    came = Incoming("commands", 2, 17, b"\xffkey", b"\xff\x00", (("mine", b"\xfe"), ("mine", None)))
+    letter = expired_letter("cmd_1", came.value, origin_of(came), START)
+    broker = Broker()
+    world = outbox_of(letter)
+    published(world, broker)
+    (message,) = broker.taken
+    assert (message.topic, message.key, message.value, message.headers[:2]) == (
+        "dead",
+        came.key,
+        came.value,
+        came.headers,
+    )
+    headers = dict(message.headers)
+    assert (headers["relay-reason"], headers["relay-original-topic"]) == (b"expired", b"commands")
+    assert (headers["relay-original-partition"], headers["relay-original-offset"]) == (b"2", b"17")
+    assert states(world) == ["relayed"]

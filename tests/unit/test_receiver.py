@@ -11,12 +11,14 @@ import pytest
 import uvloop
 
 from relay.demo.listener import BODY_CAP, HEAD_CAP
-from relay.demo.received import Kind, Received
+from relay.demo.received import Kind, Received, webhook_of
 from relay.demo.receiver import KEPT, Tally, receiver
+from relay.domain.command_samples import sample_result
 from relay.domain.deliveries import Delivery, DeliveryId
 from relay.domain.ed25519_keys import new_private_key, public_key
 from relay.domain.egress import Policy
 from relay.domain.errors import UserError
+from relay.domain.results import Outcome
 from relay.domain.signing import signing_key, verifying_key, webhook_headers
 from relay.domain.verification import challenge_body
 from relay.wire.pinned import Dialling
@@ -433,3 +435,13 @@ async def test_our_sender_asks_a_receiver_for_permission():
         await sender.close()
     assert (permission.origin, permission.rate, permission.allow) == ("hub.example", "90", "OPTIONS, POST")
     assert permission.answer.status == 200
+
+
+def test_a_result_is_none_of_its_orders_events():
+    tally = Tally()
+    for number, outcome in enumerate((Outcome.ACCEPTED, Outcome.APPLIED)):
+        body = sample_result(outcome).model_dump_json().encode()
+        came = webhook_of({"webhook-id": f"res_{number}"}, body, "")
+        assert (came.type, came.order_id, came.kind) == (f"purchase_order.command_{outcome}", "", Kind.EVENT)
+        tally.count(came, 204)
+    assert (tally.unique, tally.out_of_order) == (2, 0)

@@ -79,7 +79,7 @@ def connection_runner(world, erp, broker=None, *, secret=None, vault=VAULT, **va
         outbox=world,
         publisher=broker or Broker(),
         admissions=world,
-        topics=Destinations("changes", "state", "dead"),
+        topics=Destinations("changes", "state", "dead", "results"),
         patience=Patience(timedelta(seconds=5), timedelta(minutes=15)),
         doubt=Doubt(2, 0.2),
         commands=Desk(world),

@@ -74,7 +74,7 @@ async def subscribed(gate, consumer):
     capabilities = Capabilities(idempotent_producer=True, partitions_can_grow=True, session_timeout_ms=6000)
     broker = consuming(KafkaAccess("localhost:9092"), capabilities, TOPICS, gate, pause=0)
     async with TestKafkaBroker(broker):
-        [subscriber] = broker.subscribers
+        [subscriber, *_] = broker.subscribers
         subscriber.parser._setup(consumer)
         yield subscriber
 
@@ -135,7 +135,24 @@ async def test_a_batch_whose_admission_is_cut_off_is_not_acknowledged():
     assert (consumer.commits, consumer.seeks) == (0, [])
 
 
+async def test_each_stage_has_its_own_topics_and_group():
+    capabilities = Capabilities(idempotent_producer=True, partitions_can_grow=True, session_timeout_ms=6000)
+    broker = consuming(KafkaAccess("localhost:9092"), capabilities, TOPICS, Gate(), Gate())
+    groups = {each.group_id: [topic.name for topic in each.topics] for each in broker.subscribers}
+    assert groups == {
+        "relay.admit": [TOPICS.changes, TOPICS.command_results],
+        "relay.commands": [TOPICS.commands],
+    }
+
+
 def test_the_document_names_every_topic():
     channels = documented(TOPICS).schema.to_specification().to_jsonable()["channels"]
     addresses = {each["address"] for each in channels.values()}
-    assert addresses == {TOPICS.changes, TOPICS.state, TOPICS.dead_letters, TOPICS.operations}
+    assert addresses == {
+        TOPICS.changes,
+        TOPICS.state,
+        TOPICS.commands,
+        TOPICS.command_results,
+        TOPICS.dead_letters,
+        TOPICS.operations,
+    }

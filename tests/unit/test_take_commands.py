@@ -1,5 +1,6 @@
 """Commands are taken once each: told as accepted, over at once, or a dead letter as they came."""
 
+import asyncio
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -16,10 +17,10 @@ from relay.domain.messages import Incoming
 from relay.domain.signing import sign
 from relay.ports import Kept, Overdue, Standing
 from relay.stages.admit_command import CommandAdmission, InvalidCommand, Limits
-from relay.stages.expire import Expire
+from relay.stages.expire import MOST, Expire
 from relay.stages.letters import Letters
 from relay.stages.take_commands import TakeCommands
-from tests.fakes import START, Broker, clock, run
+from tests.fakes import START, Broker, clock, run, until
 
 LIMITS = Limits(10_000, timedelta(days=1))
 PRIVATE = parse_private_key(new_private_key(b"s" * 32))
@@ -331,3 +332,29 @@ def test_overdue_commands_are_told_and_their_messages_are_dead_letters():
         "p1",
     )
     assert run(Expire(line.box, clock).run_once()) == 0
+
+
+def test_the_sweep_goes_on_when_the_store_was_away():
+    @dataclass
+    class Flaky(Box):
+        calls: int = 0
+
+        async def overdue(self, most):
+            self.calls += 1
+            if self.calls == 1:
+                raise Unavailable("no database")
+            return await super().overdue(most)
+
+    body = orjson.dumps(CANCEL)
+    box = Flaky(late=[Overdue(f"cmd_{n}", "acme", "con_1", body, 0) for n in range(MOST + 1)])
+
+    async def swept():
+        task = asyncio.create_task(Expire(box, clock).run())
+        await until(lambda: not box.late)
+        task.cancel()
+        await asyncio.wait([task])
+
+    with capture_logs() as logs:
+        run(swept())
+    assert logs[0]["event"] == "commands.unseen"
+    assert [line["commands"] for line in logs[1:]] == [MOST, 1]

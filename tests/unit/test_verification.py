@@ -11,7 +11,8 @@ from relay.domain.advice import advice
 from relay.domain.deliveries import Answer
 from relay.domain.endpoints import EndpointOptions, Verification
 from relay.domain.events import EVENT_TYPES
-from relay.domain.samples import trial_event
+from relay.domain.results import RESULT_TYPES
+from relay.domain.trials import trial_event
 from relay.domain.verification import (
     LONGEST_WAIT,
     Permission,
@@ -205,3 +206,9 @@ def test_a_sample_for_a_test_names_its_own_id_and_the_endpoints_customer(event_t
         NOW,
     )
     assert event.data.customer_id == event.data.order.customer_id == "globex"
+
+
+@pytest.mark.parametrize("event_type", RESULT_TYPES)
+def test_a_sample_result_for_a_test_names_the_endpoints_customer(event_type):
+    message_id, event = trial_event(event_type, "globex", "0a1b", NOW)
+    assert (message_id, event.type, event.timestamp, event.data.customer_id) == ("test_0a1b", event_type, NOW, "globex")

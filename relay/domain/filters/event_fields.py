@@ -1,4 +1,4 @@
-"""The fields of a change event as a tree: what conditions are checked against when a person gives them.
+"""The fields of an event as a tree: what conditions are checked against when a person gives them.
 
 EVENT   type, timestamp, data.…          COMPARED   the order's fields that `data.changes` can name
 """
@@ -13,8 +13,10 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import AwareDatetime, BaseModel
 
-from relay.domain.events import EVENT_TYPES, ChangeEvent
+from relay.domain.catalogue import TYPES
+from relay.domain.events import ChangeEvent
 from relay.domain.orders import VOLATILE, PurchaseOrder
+from relay.domain.results import CommandResult
 
 
 class Kind(StrEnum):
@@ -83,9 +85,10 @@ def _plain(kind: type) -> Shape:
     return next((Shape(each, words=words) for known, each in _KINDS if issubclass(kind, known)), ANYTHING)
 
 
-_EVENT, _ORDER = _plain(ChangeEvent), _plain(PurchaseOrder)
+_EVENT, _RESULT, _ORDER = _plain(ChangeEvent), _plain(CommandResult), _plain(PurchaseOrder)
+_DATA = replace(_EVENT.fields["data"], fields={**_RESULT.fields["data"].fields, **_EVENT.fields["data"].fields})
 
-EVENT = replace(_EVENT, fields={**_EVENT.fields, "type": Shape(Kind.TEXT, words=EVENT_TYPES)})
-"""A whole change event."""
+EVENT = replace(_EVENT, fields={**_EVENT.fields, "type": Shape(Kind.TEXT, words=TYPES), "data": _DATA})
+"""A whole event: a change, or a command's result, which has other fields in its data."""
 COMPARED = replace(_ORDER, fields={name: each for name, each in _ORDER.fields.items() if name not in VOLATILE})
 """The fields of an order that are compared between two looks at it."""
