@@ -63,6 +63,11 @@ def effect(command: Command, before: Tree | None, now: Tree | None, capabilities
     return Effect.NO if now is not None and before == now else Effect.UNCLEAR
 
 
+def shown(command: Command, before: Tree | None, last: Tree | None, capabilities: Capabilities) -> bool:
+    """Whether an order showed what `command` asks for when it was last told."""
+    return last is not None and effect(command, before, last, capabilities) is Effect.YES
+
+
 def caused(  # noqa: PLR0913 - a command, and its order at three times
     command: Command,
     before: Tree | None,
@@ -76,11 +81,12 @@ def caused(  # noqa: PLR0913 - a command, and its order at three times
 
     Of one that is known to be `written`, the first change after what was there before it is.
     """
-    if written and before is not None and last == {name: part for name, part in before.items() if name != VERSION}:
-        return True
-    if effect(command, before, now, capabilities) is not Effect.YES:
+    if shown(command, before, last, capabilities):
         return False
-    return last is None or effect(command, before, last, capabilities) is not Effect.YES
+    if effect(command, before, now, capabilities) is Effect.YES:
+        return True
+    kept = {name: part for name, part in (before or {}).items() if name != VERSION}
+    return written and last is not None and last == kept
 
 
 def _done(command: Command, before: Tree, now: Tree | None, readable: "_Readable") -> bool:

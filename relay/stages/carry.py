@@ -57,9 +57,9 @@ class Carry:
     async def run_once(self, work: OpenCommand) -> tuple[OpenCommand, Receipt | Again]:
         """Carry it as far as it goes now; it as it is then. Raises LeaseLost, and Unavailable of the store."""
         if work.written:
-            return work, await self._read_back(work, work.written)
+            return work, _late(await self._read_back(work, work.written))
         if work.sent_at is not None:
-            return work, await self._look(work, work.sent_at)
+            return work, _late(await self._look(work, work.sent_at))
         if work.expires_at <= self.clock():
             return work, expired(work)
         prepared = await self._prepare(work)
@@ -94,7 +94,8 @@ class Carry:
     async def _there(self, work: OpenCommand, remote_id: str) -> Receipt | Again:
         """An order with the mark of a new one is there before it is sent."""
         if work.attempts:
-            return await self._read_back(work, remote_id)
+            self.doubts.note(work)
+            return _late(await self._made(work, remote_id))
         refusal = Refusal(
             reason=RefusalReason.CONFLICT,
             field="external_reference",
@@ -127,14 +128,19 @@ class Carry:
             order = await self.connector.read(remote_id)
         except CredentialsRefused as error:
             return Receipt(Outcome.APPLIED, remote_id, refused=error)
-        except Transient as error:
+        except (RecordRejected, Unsupported):
+            pass
+        except (Transient, Permanent) as error:
             if self.clock() < max(work.expires_at, self.settled(work)):
                 return Again(problem(error), doubt=True, error=error, written=remote_id)
-        except Permanent:
-            pass
         else:
             return Receipt(Outcome.APPLIED, remote_id, order, gone=order is None)
         return Receipt(Outcome.APPLIED, remote_id)
+
+    async def _made(self, work: OpenCommand, remote_id: str) -> Receipt | Again:
+        """A new order that was found."""
+        self.doubts.made(work.id, remote_id)
+        return await self._read_back(work, remote_id)
 
     async def _look(self, work: OpenCommand, sent_at: datetime) -> Receipt | Again:
         """Whether a command in doubt took effect."""
@@ -164,14 +170,23 @@ class Carry:
             if self._writer is None or not self._writer.finds:
                 return unknown(work, "this system keeps no key by which a new order could be found")
             found = await self._writer.find(command)
-            return await self._read_back(work, found) if found else Effect.NO
+            return await self._made(work, found) if found else Effect.NO
         order = await self.connector.read(command.remote_id)
-        seen = effect(command, work.before, None if order is None else state(order), self.connector.capabilities())
-        done = Receipt(Outcome.APPLIED, command.remote_id, order, gone=order is None)
-        return done if seen is Effect.YES else seen
+        known = self.connector.capabilities()
+        seen = effect(command, work.before, None if order is None else state(order), known)
+        if seen is not Effect.YES:
+            return seen
+        if effect(command, work.before, work.before, known) is Effect.YES and self.clock() < self.settled(work):
+            # It was so before: the ERP may be at work on it all the same, and the next command must not overtake it.
+            return Effect.NO
+        return Receipt(Outcome.APPLIED, command.remote_id, order, gone=order is None)
 
 
 def _still(seen: Receipt | Again | Effect) -> Receipt | Again:
     if isinstance(seen, Effect):
         return Again(f"{RefusalReason.UPSTREAM_DOWN}: it is open whether it was done", doubt=True)
     return seen
+
+
+def _late(came: Receipt | Again) -> Receipt | Again:
+    return replace(came, late=True) if isinstance(came, Receipt) else came

@@ -13,13 +13,14 @@ import structlog
 from relay import metrics
 from relay.domain.commands import Cancel, Create
 from relay.domain.connections import Connection, Lease
+from relay.domain.effects import shown
 from relay.domain.events import Origin, Snapshot, document, gone
 from relay.domain.orders import OrderDocument, PurchaseOrder, order_id
 from relay.domain.remapping import Remapping
 from relay.domain.results import Outcome, ResultData
 from relay.ports import Clock, Commands, Connector, Ended, OpenCommand, Orders, OutboxEntry
 from relay.stages.doubts import Doubts
-from relay.stages.observe import Telling, observed
+from relay.stages.observe import Causes, Telling, observed
 from relay.stages.receipts import Receipt
 from relay.stages.tell import END, told
 
@@ -92,9 +93,19 @@ class Conclude:
             now=now,
             telling=Telling(begin=self.connection.history_from, known_only=known_only),
             remapping=self.remapping if receipt.order else None,
-            causes=lambda *_: (work.command.command_id,),
+            causes=self.doubts.causes if receipt.late else self._first(work),
         )
         return snapshots, entries, self._document(snapshots[-1] if snapshots else last, order, now)
+
+    def _first(self, work: OpenCommand) -> Causes:
+        """The command asked for what differs, unless it asked for what was told before: nobody saw it before this."""
+
+        def causes(last: Snapshot | None, _: PurchaseOrder) -> tuple[str, ...]:
+            known = self.connector.capabilities()
+            already = shown(work.command, work.before, last.tree if last else None, known)
+            return () if already else (work.command.command_id,)
+
+        return causes
 
     def _cancelled(self, work: OpenCommand, receipt: Receipt, last: Snapshot | None) -> PurchaseOrder | None:
         """Some systems cancel an order by deleting it: it is told as gone, without the doubt of one that vanished."""

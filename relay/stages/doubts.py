@@ -29,7 +29,11 @@ class Doubts:
         """It is about to be sent, or was, or was written to an order that could not be read back."""
         self._open[command.id] = command
         if command.written and isinstance(command.command, Create):
-            self._new[command.id] = command.written
+            self.made(command.id, command.written)
+
+    def made(self, id: str, remote_id: str) -> None:  # noqa: A002 - the port's name
+        """The new order that it made was found."""
+        self._new[id] = remote_id
 
     def clear(self, id: str) -> None:  # noqa: A002 - the port's name
         """It is over, or certain that nothing was written."""

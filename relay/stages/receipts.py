@@ -24,13 +24,14 @@ from relay.ports import OpenCommand
 class Receipt:
     """How a command ended. `order` is as it was read back, unless it is `gone` or could not be.
 
-    `refused` is set when the ERP refused the login on the way.
+    `refused` is set when the ERP refused the login on the way; `late` when others may have seen what was done before.
     """
 
     outcome: Outcome
     remote_id: str | None = None
     order: PurchaseOrder | None = None
     gone: bool = False
+    late: bool = False
     refusals: tuple[Refusal, ...] = ()
     said: str = ""
     preview: Preview | None = None

@@ -566,6 +566,11 @@ def test_what_cannot_be_read_back_until_its_time_is_over_is_applied_without_its_
     assert (result.outcome, result.remote_id, result.order) == (Outcome.APPLIED, "9000", None)
 
 
+def test_a_page_of_html_is_no_reason_to_tell_nothing_of_what_was_written():
+    result, it = worked(command("create"), books=faulty(read=UnexpectedReply("HTML")))
+    assert (result.outcome, result.order.sequence, it.events()) == (Outcome.APPLIED, 1, [("9000", 1, ["c1"])])
+
+
 def test_what_reads_back_as_junk_is_applied_without_its_order():
     result, it = worked(command("create"), books=faulty(read=RecordRejected("junk")))
     assert (result.outcome, result.order, it.events()) == (Outcome.APPLIED, None, [])
@@ -624,6 +629,39 @@ def test_a_poll_that_sees_a_command_in_doubt_tells_its_cause_once():
     it = run(work())
     assert it.events() == [("4500", 1, []), ("4500", 2, ["c1"]), ("9000", 1, ["c2"]), ("4500", 3, [])]
     assert it.desk.outcomes() == [Outcome.APPLIED] * 2
+
+
+def test_what_somebody_did_after_a_poll_told_of_a_command_is_not_the_commands():
+    async def work():
+        it = Work(books=faulty(answer=[Unavailable("timeout")] * 2))
+        await it.told(order())
+        it.desk.give(command("update"))
+        it.desk.give(command("create", 2))
+        async with it.going():
+            await until(lambda: it.books.steps["answer"] == 2)
+            await asyncio.sleep(0.01)
+            await it.poll_sees("4500", "9000")
+            for each in ("4500", "9000"):
+                it.books.put(it.books.orders[each].model_copy(update={"buyer": "Ana"}))
+            await until(lambda: not it.desk.open)
+        return it.events()[3:]
+
+    assert sorted(run(work())) == [("4500", 3, []), ("9000", 2, [])]
+
+
+def test_a_change_that_asks_for_what_is_there_is_over_when_the_erp_must_have_settled():
+    async def work():
+        it = Work(books=faulty(write=70.0, answer=Unavailable("timeout")))
+        await it.told(order(status=Status.CLOSED))
+        it.desk.give(command("close"))
+        async with it.going():
+            await asyncio.sleep(SETTLE.total_seconds() - 1)
+            assert it.desk.results == []
+            await until(lambda: not it.desk.open)
+        return it
+
+    it = run(work())
+    assert (it.desk.outcomes(), len(it.events())) == ([Outcome.APPLIED], 1)
 
 
 def test_a_poll_waits_until_new_orders_in_doubt_can_be_looked_for():
