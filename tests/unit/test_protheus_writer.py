@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from relay.connectors.protheus import ProtheusConnector, ProtheusCredentials, ProtheusSettings
 from relay.connectors.protheus.bodies import shown
+from relay.connectors.protheus.rows import version_of
 from relay.connectors.protheus.wrapper import Wrapper
 from relay.demo.protheus import NewLine
 from relay.demo.protheus_http import Options, simulated_protheus
@@ -1242,3 +1243,30 @@ def test_a_declaration_that_cannot_stand_is_refused_with_what_to_do(writing, pro
     with pytest.raises(ValidationError) as caught:
         ProtheusSettings(url="http://erp/rest", tenant=tenant, writing=writing)
     assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (Decimal("12.299999999999999"), Decimal("12.3"), True),
+        (12, Decimal("12.0"), True),
+        (12, Decimal("12.0001"), False),
+        ("x ", "x", True),
+        (" x", "x", False),
+        ("12", 12, False),
+        (Decimal("1e99999999"), Decimal("1e99999998"), False),
+        (None, "None", True),
+    ],
+)
+def test_a_version_is_of_values_not_of_how_they_are_written(one, other, same):
+    def row(value):
+        return {
+            "C7_NUM": "000001",
+            "C7_ITEM": "0001",
+            "C7_QUANT": value,
+            "S_T_A_M_P_": str(value),
+            "C7_XOWN": str(value),
+        }
+
+    assert (version_of([row(one)]) == version_of([row(other)])) is same
+    assert version_of([row(one), row(3)]) == version_of([row(3), row(one)])

@@ -5,18 +5,21 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Final
 
-from relay.connectors.kit.readers import bare, text_of
+from relay.connectors.kit.readers import text_of
 from relay.connectors.protheus import mapping as columns
 
 Row = Mapping[str, Any]
 Key = tuple[str, str]
 """Branch and number, trimmed at their ends."""
 
-_VERSIONED: Final = frozenset((*columns.usual_columns(), columns.DELETED))
+_VERSIONED: Final = (*columns.usual_columns(), columns.DELETED)
 _FINE: Final = 8
 """Decimals that make numbers different; noise is beyond them."""
+_LARGEST: Final = 40
+"""Digits before the point of a number that is written out."""
 _STAMP: Final = re.compile(r"(\d{4}-\d{2}-\d{2})[T ](\d{2}:\d{2}:\d{2})(\.\d{1,9})?(Z|[+-]00:?00)?")
 
 
@@ -46,19 +49,20 @@ def version_of(rows: Sequence[Row]) -> str:
     Stamps are not always asked for, and columns of the customer's own only while a mapping names them. How a number is
     written does not count either.
     """
-    told = sorted(
-        [[name, _settled(value)] for name, value in sorted(row.items()) if name in _VERSIONED] for row in rows
-    )
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:20]
+    told = sorted("\0".join(f"{name}={_settled(row[name])}" for name in _VERSIONED if name in row) for row in rows)
+    return hashlib.sha256("\n".join(told).encode("utf-8", "replace")).hexdigest()[:20]
 
 
 def _settled(value: Any) -> str:
-    if isinstance(value, str):
-        return value.rstrip()
-    try:
-        return format(bare(value, _FINE) or 0, "f")
-    except ValueError:
-        return str(value)
+    match value:
+        case str():
+            return value.rstrip()
+        case Decimal() if value.is_finite() and value.adjusted() < _LARGEST:
+            return format(value, f".{_FINE}f")
+        case int():
+            return f"{value}.{'0' * _FINE}"
+        case _:
+            return str(value)
 
 
 def stamp_of(value: Any) -> dt.datetime | None:
