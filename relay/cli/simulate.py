@@ -127,9 +127,9 @@ def _tell(erp: Running, file: Path, *, as_json: bool) -> None:
         name: value if isinstance(value, str) else orjson.dumps(value).decode() for name, value in erp.settings.items()
     }
     for name, value in told.items():
-        line(f"{name:12}{value}")
-    line(f"{'user':12}{erp.username}")
-    line(f"{'password':12}in {file}")
+        line(f"{name:16}{value}")
+    line(f"{'user':16}{erp.username}")
+    line(f"{'password':16}in {file}")
     pairs = " ".join(f"--set {shlex.quote(f'{name}={value}')}" for name, value in told.items())
     line("\nto connect:")
     line(f"  relay connections add {erp.connector} --customer demo {pairs} --credentials-file {shlex.quote(str(file))}")

@@ -347,6 +347,28 @@ async def test_the_order_by_change_is_found_later_too_and_then_used():
         assert (await world.connector.found()).fix == ()
 
 
+async def test_one_movement_says_nothing_of_an_order_and_a_list_that_turns_out_unsorted_is_walked_by_id():
+    async with rm() as world:
+        keys = [order_made(world)]
+        await world.poll()
+        assert (await world.connector.found()).fix
+        keys.append(order_made(world))
+        assert set(await world.poll()) == set(map(text, keys))
+        assert (await world.connector.found()).fix == ()
+        world.clock.tick()
+        world.erp.approve(keys[1])
+        world.erp.options = RmOptions(clock=world.clock, by_change=False)
+        for _ in range(2):
+            assert set(await world.poll()) == set(map(text, keys))
+        begun = [page async for page in world.connector.walk(None, dt.date(2026, 1, 1))]
+        assert {order.remote_id for page in begun for order in page.orders} == set(map(text, keys))
+        world.connector = world.connect(stamps="on")
+        world.clock.tick()
+        world.erp.approve(keys[1])
+        with pytest.raises(UnexpectedReply, match="another order than asked for"):
+            [page async for page in world.connector.walk(None, dt.date(2026, 1, 1))]
+
+
 async def test_a_list_that_refuses_the_order_is_walked_by_id():
     async with rm() as world:
         key = order_made(world)

@@ -25,7 +25,7 @@ from relay.connectors.rm.own import absent, expanded, unread
 from relay.connectors.rm.settings import RmCredentials, RmSettings
 from relay.connectors.rm.times import LONG_AGO, before
 from relay.connectors.rm.told import Told
-from relay.connectors.rm.walk import BY_CHANGE, BY_ID, Movement, Place
+from relay.connectors.rm.walk import BY_CHANGE, BY_ID, Movement, NotInOrder, Place
 from relay.connectors.rm.writing import COMMANDS, RmWriter
 from relay.domain.capabilities import Capabilities
 from relay.domain.connections import Cursor
@@ -82,8 +82,13 @@ class RmConnector:
                 yield page
                 at = reached(page.cursor)
         if stamped and at.stamp:
-            async for page in self._by_stamp(at.stamp):
-                yield page
+            try:
+                async for page in self._by_stamp(at.stamp):
+                    yield page
+            except NotInOrder as error:
+                self._listing.distrust(error)
+                async for page in self.walk(None, None):
+                    yield page
 
     async def walk(self, cursor: Cursor | None, begin: dt.date | None) -> AsyncIterator[Page]:
         """Every order by id, or with `begin` those changed since, newest first; the last page leads to the stamps.
@@ -97,8 +102,14 @@ class RmConnector:
         since = (at.since or await self._listing.newest()) if stamped else None
         # A pass begun without stamps cannot end with them: it is not known when its first orders were read.
         place = at.place if at.since or not stamped else None
-        async for page in self._pass(place, since, _midnight(begin) if stamped else None):
-            yield page
+        try:
+            async for page in self._pass(place, since, _midnight(begin) if stamped else None):
+                yield page
+        except NotInOrder as error:
+            self._listing.distrust(error)
+            since = None
+            async for page in self._pass(None, None, None):
+                yield page
         yield Page((), Reached(stamp=since).text())
 
     async def count(self, begin: dt.date | None) -> int | None:

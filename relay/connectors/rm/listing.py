@@ -9,7 +9,7 @@ from relay.connectors.rm.assembly import is_collapsed, remote_id_of, type_of
 from relay.connectors.rm.movements import NAMING, Movements
 from relay.connectors.rm.settings import RmSettings
 from relay.connectors.rm.times import LONG_AGO, local_of
-from relay.connectors.rm.walk import BY_CHANGE, BY_ID, NEWEST_FIRST, Movement, Order, Place, Window, windows
+from relay.connectors.rm.walk import BY_CHANGE, BY_ID, NEWEST_FIRST, Movement, NotInOrder, Order, Place, Window, windows
 from relay.domain.errors import RecordRejected, Unavailable, UnexpectedReply, Unsupported
 
 PROBED: Final = 10
@@ -25,6 +25,7 @@ class Listing:
         self._clock = clock
         self.stamped: bool | None = {"on": True, "off": False}.get(settings.stamps)
         """Whether the list can be had by change; None while it is not known, or RM cannot do it so far."""
+        self._believed = settings.stamps == "on"
 
     def windows(self, order: Order, place: Place | None = None) -> AsyncIterator[Window]:
         """All movements in this order, whole."""
@@ -92,6 +93,12 @@ class Listing:
         self.stamped = found or None
         return found
 
+    def distrust(self, error: NotInOrder) -> None:
+        """The list came out of order, although it had looked as if it could: by id from now on. Raises when told so."""
+        if self._believed:
+            raise error
+        self.stamped = False
+
     async def newest(self) -> dt.datetime:
         """The time of the newest change."""
         found, _ = await self._names(BY_CHANGE.text, 1, 1)
@@ -103,14 +110,14 @@ class Listing:
 
     async def _is_ordered(self) -> bool:
         """Whether the list goes by RECMODIFIEDON when asked to, both ways; every movement must have one."""
-        down, more = await self._names(BY_CHANGE.text, 1, PROBED)
+        down, _ = await self._names(BY_CHANGE.text, 1, PROBED)
         up, _ = await self._names(BY_CHANGE.text.removeprefix("-"), 1, PROBED)
         newest, oldest = ([each.stamp for each in found if each.stamp] for found in (down, up))
         if len(newest) < len(down) or len(oldest) < len(up):
             return False
-        sorted_both = newest == sorted(newest, reverse=True) and oldest == sorted(oldest)
-        # A list that is sorted either way holds one stamp only: it says nothing of those behind it.
-        return sorted_both and not (more and newest[0] == oldest[0])
+        if newest[:1] == oldest[:1]:
+            return False  # All alike, one, or none: that says nothing of an order.
+        return newest == sorted(newest, reverse=True) and oldest == sorted(oldest)
 
     async def _page(self, order: str, page: int, size: int) -> tuple[Sequence[Movement], bool]:
         return self._read(*await self._movements.page(order, page, size))

@@ -21,6 +21,11 @@ Key = tuple[int, ...]
 Id = tuple[int, int]
 """Company and movement."""
 
+
+class NotInOrder(UnexpectedReply):
+    """The list does not come in the order that was asked for."""
+
+
 _MICROSECOND: Final = dt.timedelta(microseconds=1)
 
 
@@ -83,7 +88,7 @@ Ask = Callable[[str, int, int], Awaitable[tuple[Sequence[Movement], bool]]]
 
 
 async def windows(ask: Ask, order: Order, size: int, place: Place | None = None) -> AsyncIterator[Window]:
-    """All records behind `place`, each once. Raises UnexpectedReply when RM ignores the order, or repeats itself."""
+    """All records behind `place`, each once. Raises NotInOrder, and UnexpectedReply for pages of one record."""
     at, recent, shared = place or Place(), frozenset[Id](), 1
     while True:
         begin, page, length = cut(at.position, size, shared)
@@ -123,7 +128,7 @@ def cut(position: int, size: int, shared: int) -> tuple[int, int, int]:
 def _check_sorted(order: Order, found: Sequence[Movement]) -> None:
     keys = [key for each in found if (key := order.key(each))]
     if any(second < first or (order.unique and second == first) for first, second in pairwise(keys)):
-        raise UnexpectedReply(f"movements come in another order than asked for ({order.text})")
+        raise NotInOrder(f"movements come in another order than asked for ({order.text})")
 
 
 def _joins(order: Order, found: Sequence[Movement], last: Key, recent: frozenset[Id]) -> bool:
