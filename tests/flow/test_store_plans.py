@@ -7,6 +7,7 @@ import pytest
 from relay.control.orders import EVER
 from relay.store import (
     admission,
+    attempts,
     audit,
     callers,
     command_admission,
@@ -82,10 +83,10 @@ ADDED = ("c", "con_1", "c", "cancel", "p1", "p1", False, b"", b"", None, NOW, "a
 HOT = [
     (deliveries.HEADS, ("end_1", ["dlv_1"], 50, 25, 1_000_000), "deliveries_heads"),
     (deliveries.NEXT_DUE, ("end_1",), "deliveries_heads"),
-    (deliveries.LOCK, ("dlv_1\ndlv_2",), "deliveries_pkey"),
-    (deliveries.RECORD, ("dlv_1\ndlv_2", "dead\ndead", "\n", "1\n1", "204\n", "\n"), "deliveries_pkey"),
-    (deliveries.PROMOTE, ("end_1\nend_2", "con|p1\ncon|p2", "end_1\nend_2", "9\n9"), "deliveries_lane"),
-    (deliveries.SUPERSEDE, (["end_1", "end_1"], ["con|p1", "con|p2"]), "deliveries_lane"),
+    (attempts.LOCK, ("dlv_1\ndlv_2",), "deliveries_pkey"),
+    (attempts.RECORD, ("dlv_1\ndlv_2", "dead\ndead", "\n", "1\n1", "204\n", "\n"), "deliveries_pkey"),
+    (attempts.PROMOTE, ("end_1\nend_2", "con|p1\ncon|p2", "end_1\nend_2", "9\n9"), "deliveries_lane"),
+    (attempts.SUPERSEDE, (["end_1", "end_1"], ["con|p1", "con|p2"]), "deliveries_lane"),
     (deliveries.BLOCKED, ("end_1", ["dlv_1"]), "deliveries_heads"),
     (watch.ENDPOINTS, ("w1",), "deliveries_heads"),
     (watch.CONNECTIONS, ("w1", TTL), "outbox_pending"),
