@@ -51,6 +51,8 @@ def _tell(found: "Explanation", most: int) -> None:
     for each in found.events[:most]:
         line("")
         line(f"Event {each.sequence}   {each.type}, {worded(each.occurred_at)}, {each.event_id}")
+        if each.caused_by:
+            line(f"  Command {', '.join(each.caused_by)} asked for it: `relay commands show ID --connection NAME`")
         line(f"  Kafka   {each.says}")
         width = max((len(delivery.endpoint) for delivery in each.deliveries), default=0)
         for delivery in each.deliveries:

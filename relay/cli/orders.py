@@ -12,6 +12,8 @@ from relay.cli.running import with_relay
 from relay.cli.shown import brief, details, document, line, table
 
 if TYPE_CHECKING:
+    from relay.client import Client
+    from relay.control.commands import CommandView
     from relay.control.orders import OrderView
     from relay.domain.events import ChangeEvent
 
@@ -30,6 +32,8 @@ Order = Annotated[
     str, typer.Argument(help="The order's number, remote id, or id in relay.", metavar="ORDER", show_default=False)
 ]
 Most = Annotated[int, typer.Option(min=1, max=10_000, help="How many, newest first.")]
+LATEST = 20
+"""Commands of an order that are looked through for those that are not over."""
 PLACES = 3
 """Changed places that a row of a history names."""
 
@@ -61,8 +65,14 @@ def listed(  # noqa: PLR0913 - one per option
 
 @app.command("show")
 def show(connection: Connection, order: Order, *, data: Data = None, as_json: AsJson = False) -> None:
-    """Show one order with its lines, as its last event told of it."""
-    found = with_relay(data, lambda relay: relay.order(connection, order))
+    """Show one order with its lines, as its last event told of it, and the commands for it that are not over."""
+
+    async def work(relay: "Client") -> "tuple[OrderView, list[CommandView]]":
+        found = await relay.order(connection, order)
+        commands = await relay.commands(found.connection_id, remote_id=found.remote_id, most=LATEST)
+        return found, [each for each in commands if each.done_at is None]
+
+    found, commands = with_relay(data, work)
     if as_json:
         document(found)
         return
@@ -78,6 +88,10 @@ def show(connection: Connection, order: Order, *, data: Data = None, as_json: As
         [_line(each) for each in lines],
         empty="no lines",
     )
+    if commands:
+        line("\ncommands for it that are not over:")
+        rows = [(each.id, each.command_id, each.type, each.created_at, each.waits_for, each.why) for each in commands]
+        table(("id", "command", "type", "came", "waits for", "why"), rows, empty="none")
 
 
 @app.command("history")

@@ -39,6 +39,8 @@ class EventTold(View):
     says: str
     publishes: int
     deliveries: tuple[DeliveryTold, ...]
+    caused_by: tuple[str, ...] = ()
+    """Ids, as their senders gave them, of the commands that asked for this change."""
 
 
 class ConnectionTold(View):
@@ -156,6 +158,7 @@ def _event(event: EventFacts, facts: OrderFacts) -> EventTold:
         state=said.state,
         says=said.sentence,
         publishes=event.publishes,
+        caused_by=event.caused_by,
         deliveries=() if said.state == "rejected" else tuple(_delivery(event, each, facts) for each in facts.endpoints),
     )
 

@@ -44,7 +44,8 @@ SNAPSHOT = """
 """
 ADMITTED = "SELECT sequence FROM admitted WHERE connection_id = $1 AND remote_id = $2"
 EVENTS = """
-    SELECT position, event_id, stream, state, sequence, type, occurred_at, problem, published_at, publishes, created_at
+    SELECT position, event_id, stream, state, sequence, type, occurred_at, problem, published_at, publishes, created_at,
+           CASE WHEN stream = 'changes' THEN body END AS body
     FROM outbox WHERE connection_id = $1 AND remote_id = $2 ORDER BY position DESC LIMIT $3
 """
 ENDPOINTS = """
@@ -112,6 +113,7 @@ class EventFacts:
     published_at: datetime | None
     publishes: int
     created_at: datetime
+    caused_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +190,7 @@ class ExplainStore:
                 return None
             connection = ConnectionFacts(**connections[0])
             snapshot = await session.fetchrow(SNAPSHOT, connection_id, remote_id)
-            events = [EventFacts(**row) for row in await session.fetch(EVENTS, connection_id, remote_id, RECENT)]
+            events = [_event(row) for row in await session.fetch(EVENTS, connection_id, remote_id, RECENT)]
             endpoints = [EndpointFacts(**row) for row in await session.fetch(ENDPOINTS, connection.customer_id)]
             deliveries = await session.fetch(DELIVERIES, [each.position for each in events])
             lane = order_key(connection_id, remote_id)
@@ -204,6 +206,19 @@ class ExplainStore:
             deliveries={(each.endpoint_id, each.position): each for each in _deliveries(deliveries)},
             heads={each.endpoint_id: each for each in _deliveries(heads)},
         )
+
+
+def _event(row: "asyncpg.Record") -> EventFacts:
+    known = dict(row)
+    body = known.pop("body")
+    return EventFacts(**known, caused_by=_causes(body) if body else ())
+
+
+def _causes(body: bytes) -> tuple[str, ...]:
+    try:
+        return tuple(orjson.loads(body)["data"].get("caused_by", ()))
+    except orjson.JSONDecodeError:
+        return ()  # whatever one event is like, the order is explained
 
 
 def _snapshot(row: "asyncpg.Record") -> SnapshotFacts:

@@ -1,6 +1,7 @@
 """What was read, whose it is and who changed what, from the command line: orders, customers and the audit log."""
 
 import asyncio
+import re
 
 import pytest
 
@@ -70,6 +71,17 @@ def test_an_order_is_shown_by_whatever_people_call_it(installed, told, name):
     assert "Aço & Cia" in text
     assert "urgent" in text
     assert "\x1b" not in text
+
+
+def test_an_order_is_shown_with_the_commands_for_it_that_are_not_over(installed, told, tmp_path):
+    assert "not over" not in installed("orders", "show", "erp", "r1").out
+    file = tmp_path / "commands.json"
+    file.write_text('{"type": "cancel", "remote_id": "r1", "command_id": "c-1"}')
+    assert installed("commands", "send", file, "--connection", "erp", "--wait", "0s").code == 0
+    shown = installed("orders", "show", "erp", "000001").out
+    assert re.search(
+        r"not over:\nid +command +type .*\ncmd_[0-9a-f]{32} +c-1 +cancel .* its turn$", shown, re.MULTILINE
+    )
 
 
 def test_the_history_of_an_order_is_told_newest_first_and_whole_as_json(installed, told):

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+import orjson
 import pytest
 
 from relay.control.explain import Explaining
@@ -59,6 +60,17 @@ async def test_an_order_is_found_by_the_number_that_it_has_now_however_long(worl
     assert (await explain("4712")).order == "01|4711"
     with pytest.raises(NotFound):
         await explain(long)
+
+
+async def test_a_change_that_a_command_asked_for_names_it(world, explain):
+    erp = await world.connection()
+    entry = await polled(world, erp)
+    assert (await explain("4711")).events[0].caused_by == ()
+    body = orjson.loads(entry.body)
+    body["data"]["caused_by"] = ["c-1"]
+    async with world.database.session() as connection:
+        await connection.execute("UPDATE outbox SET body = $1", orjson.dumps(body))
+    assert (await explain("4711")).events[0].caused_by == ("c-1",)
 
 
 @pytest.mark.parametrize("name", ["471", "po_471", "4711\x00", "\ud800"])
