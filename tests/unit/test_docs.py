@@ -34,15 +34,17 @@ from relay.domain.command_samples import sample_command, sample_result
 from relay.domain.command_schemas import schema_name
 from relay.domain.commands import CommandType, read_command
 from relay.domain.deliveries import Answer, Outcome
+from relay.domain.ed25519_keys import new_private_key, parse_public_key, public_key
 from relay.domain.endpoints import DEFAULT_AT_ONCE, EndpointOptions, Ordering
 from relay.domain.errors import UserError
 from relay.domain.events import EVENT_TYPES
 from relay.domain.health import PROBED_FOR
-from relay.domain.messages import Reason
+from relay.domain.intake import given_message
+from relay.domain.messages import Incoming, Reason
 from relay.domain.notices import NoticeType, notice_event
 from relay.domain.retry import SCHEDULE, classify, refused
 from relay.domain.samples import sample_event
-from relay.domain.signing import new_secret, parse_secret, sign
+from relay.domain.signing import new_secret, parse_secret, sign, verify
 from relay.domain.spans import span_words
 
 DOCS = ROOT / "docs"
@@ -264,6 +266,22 @@ async def test_the_example_receiver_takes_what_relay_signs_and_nothing_else(tmp_
     inbox = sqlite3.connect(tmp_path / "inbox.sqlite")
     assert inbox.execute("SELECT id, sequence FROM events").fetchall() == [("evt_1", 1)]
     inbox.close()
+
+
+# Commands from Kafka
+
+
+def test_the_example_signs_a_command_as_relay_verifies_it():
+    (code,) = re.findall(r"```python\n(.*?)```", page("commands.md"), re.DOTALL)
+    example = {}
+    exec(compile(code, "commands.md", "exec"), example)  # noqa: S102 - the page's own code is what is tested
+    key = new_private_key(os.urandom(32))
+    command = sample_command(CommandType.CANCEL).model_dump(mode="json", exclude_unset=True)
+    value, headers = example["signed"](key, command)
+    told = {name: content.decode() for name, content in headers}
+    verify([parse_public_key(public_key(key))], told, value, int(time.time()))
+    given = given_message(Incoming("commands", 0, 0, None, value, tuple(headers)), 10_000)
+    assert (given.command_id, given.tree) == (told["webhook-id"], command)
 
 
 # Operations
