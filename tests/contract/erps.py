@@ -277,9 +277,15 @@ TRYTON_HARNESS = Harness(
             "currency": "XTS",
             "order_date": "2026-11-27",
             "notes": "Entregar na doca 3 – urgente",
+            "custom_fields": {"invoice_method": "manual"},
         },
         lines=[
-            {"item": {"code": "PAR-M8"}, "quantity": "100", "unit_price": "1.2500"},
+            {
+                "item": {"code": "PAR-M8"},
+                "quantity": "100",
+                "unit_price": "1.2500",
+                "custom_fields": {"note": "zincado"},
+            },
             {"item": {"code": "ROL-6204"}, "quantity": "4", "unit": "EA", "unit_price": "37.90"},
         ],
         update={"delivery_date": "2026-12-24"},

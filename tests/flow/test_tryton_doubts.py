@@ -101,15 +101,18 @@ async def test_a_new_order_is_found_by_its_mark_among_the_companys_own(tryton_er
         assert await foreign.writer.find(command) is None
 
 
-async def test_another_field_may_keep_the_mark_and_without_one_none_is_found(tryton_erp):
+async def test_another_field_may_keep_the_mark_and_without_one_nothing_is_made(tryton_erp):
     async with purchasing(tryton_erp, mark_field="description") as erp:
         order = await erp.create(external_reference="WEB-6", order={"custom_fields": {"reference": "minha"}})
         assert order.custom_fields == {"description": "WEB-6", "reference": "minha"}
-        assert erp.writer.finds
-    async with purchasing(tryton_erp, mark_field="x_relay") as erp:
-        order = await erp.create(external_reference="WEB-6")
-        assert order.custom_fields["reference"] is None
-        assert not erp.writer.finds
+    for name in ("x_relay", "purchase_date", "number"):
+        async with purchasing(tryton_erp, mark_field=name) as erp:
+            refusal = await erp.refusal(erp.creating())
+            assert (refusal.reason, refusal.field) == (RefusalReason.NOT_PERMITTED, "external_reference")
+            assert refusal.message == f"no key of a new order can be kept in {name}"
+            with pytest.raises(WriteRefused):
+                await erp.writer.find(erp.creating())
+            assert len(await erp.ids()) == 1
 
 
 @asynccontextmanager

@@ -82,10 +82,13 @@ _NOTES: Final[Mapping[CommandType, tuple[tuple[str, ...], str]]] = {
     CommandType.ADD_LINES: (("draft",), _IN_STATE_DRAFT),
     CommandType.UPDATE_LINES: ((), _OF_FIELDS),
     CommandType.CANCEL_LINES: (("draft",), f"They are deleted. {_IN_STATE_DRAFT}"),
-    CommandType.CANCEL: (("draft", "quotation"), "Tryton keeps no reason."),
+    CommandType.CANCEL: (
+        ("draft", "quotation"),
+        "Takes drafts and quotations; later ones are cancelled in Tryton by what came of them. It keeps no reason.",
+    ),
     CommandType.APPROVE: (
         ("draft", "quotation"),
-        "Quotes a draft, which gives it its number, and confirms it: Tryton takes it into processing at once.",
+        "Takes drafts, which it quotes, so that they get their number, and quotations; it confirms both.",
     ),
 }
 """The commands there are: the states of a purchase that take them, and what to know of them."""
@@ -133,15 +136,18 @@ def _field(each: FieldCapability, schema: Schema | None) -> FieldCapability:
 
 
 def _own(each: FieldCapability, schema: Schema | None) -> FieldCapability:
+    until = Status.DRAFT if each.source in _STATES else Status.CANCELLED
+    given: dict[str, Any] = {"creatable": True, "updatable": True, "updatable_until": until}
     if schema is None:
-        return each
+        # A field of its own, not of a related record, is likely taken: what it is shows when a command is prepared.
+        return each.model_copy(update={} if "." in (each.source or "") else given)
     definition = _defined(each.path, schema).get(each.source or "")
     if definition is None or not is_plain(definition):
         return each
-    until = Status.DRAFT if each.source in _STATES else Status.CANCELLED
-    given = {"creatable": True, "updatable": True, "updatable_until": until, "allowed": definition.choices}
-    kind = {"type": _TYPES[definition.type]} if definition.type in _TYPES else {}
-    return each.model_copy(update={**given, **kind, **_sized(definition), **_limited(schema)})
+    given["allowed"] = definition.choices
+    if definition.type in _TYPES:
+        given["type"] = _TYPES[definition.type]
+    return each.model_copy(update={**given, **_sized(definition), **_limited(schema)})
 
 
 def _defined(path: str, schema: Schema) -> Definitions:

@@ -84,7 +84,6 @@ class TrytonWriter:
     clock: Callable[[], float] = time.monotonic
     _references: References = field(init=False)
     _choices: Choices = field(init=False)
-    _finds: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
         self.own = completed(self.own)
@@ -93,12 +92,12 @@ class TrytonWriter:
 
     @property
     def finds(self) -> bool:
-        """Whether this Tryton has the field for the mark, and lets this user write it; see `Writer.finds`."""
-        return self._finds
+        """A new order is not made where its mark cannot be kept; see `Writer.finds`."""
+        return True
 
     async def prepare(self, command: Command, order: PurchaseOrder | None) -> Prepared:
         """The calls of this command; see `Writer.prepare`."""
-        schema = await self._schema()
+        schema = await self.known()
         try:
             ready = await self._ready(command, order, schema)
         except ErpSaidNo as error:
@@ -127,17 +126,12 @@ class TrytonWriter:
 
     async def find(self, command: Create) -> str | None:
         """The order that bears the command's mark, the newest when there are several; see `Writer.find`."""
+        self._check_mark(await self.known())
         domain: list[Any] = [[self.mark_field, "=", mark(command)]]
         if self.company is not None:
             domain.append(["company", "=", self.company])
         found = await self.rpc.call(f"{PURCHASE}search_read", domain, 0, 1, [["id", "DESC"]], ["id"])
         return next((str(each["id"]) for each in listed(found)), None)
-
-    async def _schema(self) -> Schema:
-        schema = await self.known()
-        kept = schema.header.get(self.mark_field)
-        self._finds = kept is not None and kept.type in _TEXTS and not kept.readonly
-        return schema
 
     async def _ready(self, command: Command, order: PurchaseOrder | None, schema: Schema) -> Ready:
         match command:
@@ -161,7 +155,7 @@ class TrytonWriter:
         if given.get("party") is None:
             raise refusal("vendor", "a new order needs a vendor", "give vendor.remote_id or vendor.code")
         header = {**await self._choices.by_vendor(given, context), **given, "company": context["company"]}
-        header |= self._marked(command, given)
+        header |= self._marked(command, given, schema)
         parent = {name: header.get(name) for name in ("party", "company", "currency")}
         lines = await self._new_lines(command.lines, found, parent, context, schema)
         body = {**header, "lines": [["create", list(lines.values())]]}
@@ -233,14 +227,21 @@ class TrytonWriter:
             made[place] = {**await self._choices.by_item(values, parent, context), **values}
         return made
 
-    def _marked(self, command: Create, header: Values) -> Values:
-        if not self._finds:
-            return {}
+    def _marked(self, command: Create, header: Values, schema: Schema) -> Values:
+        self._check_mark(schema)
         key = mark(command)
         if header.get(self.mark_field, key) != key:
             message = f"relay keeps the order's own key in {self.mark_field}"
             raise refusal(f"custom_fields.{self.mark_field}", message, "give it as external_reference instead")
         return {self.mark_field: key}
+
+    def _check_mark(self, schema: Schema) -> None:
+        """Raises WriteRefused when a new order could not be found again, were the answer to its making lost."""
+        kept = schema.header.get(self.mark_field)
+        if kept is None or kept.type not in _TEXTS or kept.readonly:
+            message = f"no key of a new order can be kept in {self.mark_field}"
+            fix = "set mark_field of the connection to a text field of purchases that relay's user may write"
+            raise refusal("external_reference", message, fix, RefusalReason.NOT_PERMITTED)
 
 
 def _placed(lines: Sequence[LineGiven]) -> Iterable[tuple[str, Any]]:
