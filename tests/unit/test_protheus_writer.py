@@ -23,6 +23,7 @@ from relay.domain.commands import mark, read_command
 from relay.domain.errors import CredentialsRefused, Throttled, Unavailable, UnexpectedReply, Unsupported
 from relay.domain.mapping import MappingOverrides
 from relay.domain.orders import Status
+from relay.domain.permits import refusals
 from relay.domain.results import WriteRefused
 from relay.ports import Mappings, Pace
 from relay.wire.erp import polite_client
@@ -452,6 +453,27 @@ async def test_an_emptied_field_is_blank_and_an_emptied_object_too():
         first = sent["ITENS"][0]
         assert (first["C7_OBS"], first["C7_CC"], first["C7_DATPRF"], first["C7_VLDESC"]) == ("", "", "", 0)
         assert (await at.read()).notes is None
+
+
+@every_shape
+async def test_what_events_call_its_key_names_a_vendor_terms_and_an_item_as_well(writing):
+    async with world(writing) as at:
+        keys = {"vendor": {"remote_id": "FOR001|02"}, "payment_terms": {"remote_id": "060"}}
+        line = BOLTS | {"item": {"remote_id": "ROL-6204", "description": "Rolamento especial"}}
+        await at.do(command(order=ORDER | keys, lines=[line]))
+        order = await at.read()
+        assert (order.vendor.remote_id, order.payment_terms.code) == ("FOR001|02", "060")
+        assert (order.lines[0].item.code, order.lines[0].item.description) == ("ROL-6204", "Rolamento especial")
+        assert refusals(command(order=ORDER | keys, lines=[line]), at.connector.capabilities(), None) == ()
+
+
+async def test_a_key_and_a_code_that_differ_are_refused():
+    async with world() as at:
+        given = ORDER | {"vendor": {"remote_id": "FOR001|02", "code": "FOR002"}}
+        rule = "vendor.code names another one than the key beside it"
+        assert await at.refused(command(order=given)) == [("validation", "vendor.code", rule)]
+        same = ORDER | {"vendor": {"remote_id": "FOR001|02", "code": "FOR001", "site_code": "02"}}
+        await at.prepared(command(order=same))
 
 
 async def test_a_currency_is_an_index_by_the_connections_map():

@@ -27,6 +27,7 @@ _EAI_HEADER: Final[Mapping[str, str]] = {
 }
 _EAI_LINE: Final[Mapping[str, str]] = {
     "C7_PRODUTO": "ItemCode",
+    "C7_DESCRI": "ItemDescription",
     "C7_QUANT": "Quantity",
     "C7_PRECO": "UnityPrice",
     "C7_VLDESC": "ItemDiscounts",

@@ -4,7 +4,7 @@ vendor.code "FOR001" -> C7_FORNECE "FOR001"      currency "USD" -> C7_MOEDA 2   
 """
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
@@ -43,8 +43,17 @@ class Cells:
             if column is None:
                 rule, fix = f"{place}{path} is nothing that MATA120 takes", "Leave it out"
                 raise refused(RefusalReason.NOT_WRITABLE_FIELD, f"{place}{path}", rule, fix)
-            cells[column] = self._cell(f"{place}{path}", path, column, value)
+            for named, cell in self._named(f"{place}{path}", path, column, value):
+                if cells.setdefault(named, cell) != cell:
+                    raise wrong(f"{place}{path}", "names another one than the key beside it", "Give one of them")
         return cells
+
+    def _named(self, place: str, path: str, column: str, value: Any) -> Iterator[tuple[str, Cell]]:
+        """The columns of one field: two where a vendor's own key holds its store."""
+        code, bar, store = str(value).partition("|") if path == "vendor.remote_id" and value else (value, "", "")
+        yield column, self._cell(place, path, column, code)
+        if bar:
+            yield "C7_LOJA", self._cell(place, path, "C7_LOJA", store)
 
     def _column(self, path: str) -> str | None:
         """The column of a field, or of an object that is emptied as a whole."""

@@ -24,10 +24,12 @@ _WHILE_OPEN: Final = Writable(until=Status.APPROVED)
 
 WRITABLE: Final[Mapping[str, Writable]] = {
     **dict.fromkeys(("order_date", "vendor.code"), Writable(required=True)),
-    **dict.fromkeys(("vendor.site_code", "currency", "currency_raw", "exchange_rate"), Writable()),
+    **dict.fromkeys(("vendor.remote_id", "vendor.site_code", "currency", "currency_raw", "exchange_rate"), Writable()),
     "payment_terms.code": _ALWAYS,
-    **dict.fromkeys(("ship_to.location_code", "freight_type", "notes"), _WHILE_OPEN),
+    **dict.fromkeys(("payment_terms.remote_id", "ship_to.location_code", "freight_type", "notes"), _WHILE_OPEN),
     "lines[].item.code": Writable(required=True),
+    "lines[].item.remote_id": Writable(),
+    "lines[].item.description": _WHILE_OPEN,
     **dict.fromkeys(("lines[].quantity", "lines[].unit_price"), _ALWAYS),
     **dict.fromkeys(("lines[].required_date", "lines[].warehouse", "lines[].cost_center"), _WHILE_OPEN),
     **dict.fromkeys(("lines[].account", "lines[].discount"), _WHILE_OPEN),
@@ -36,11 +38,17 @@ WRITABLE: Final[Mapping[str, Writable]] = {
 
 _MADE: Final = {"currency": "C7_MOEDA", "notes": OBS}
 """Columns of fields that are made of several values, or of a code."""
-REFERENCES: Final = {"vendor.code": "vendors", "payment_terms.code": "payment terms", "lines[].item.code": "products"}
+KEYS: Final = {
+    "vendor.remote_id": "C7_FORNECE",
+    "payment_terms.remote_id": "C7_COND",
+    "lines[].item.remote_id": "C7_PRODUTO",
+}
+"""Columns of the system's own keys, which say the same as the codes: a vendor's is `code|store`."""
+REFERENCES: Final = {"C7_FORNECE": "vendors", "C7_COND": "payment terms", "C7_PRODUTO": "products"}
 EAI_COLUMNS: Final = frozenset(
     (
         *("C7_EMISSAO", "C7_FORNECE", "C7_LOJA", "C7_COND", "C7_TPFRETE", OBS),
-        *("C7_PRODUTO", "C7_QUANT", "C7_PRECO", "C7_VLDESC", "C7_CC", "C7_DATPRF", "C7_LOCAL"),
+        *("C7_PRODUTO", "C7_DESCRI", "C7_QUANT", "C7_PRECO", "C7_VLDESC", "C7_CC", "C7_DATPRF", "C7_LOCAL"),
     )
 )
 """The columns that the message `Order` has a field for; a customer's own ride along in its header."""
@@ -72,8 +80,8 @@ class Table:
         self._wrapper = settings.writing
         self._codes = Codes(own)
         rules = {rule.path: rule for rule in (*header_rules(own), *line_rules(own))}
-        read = {path: rule.source for path, rule in rules.items() if path in WRITABLE}
-        self.columns: dict[str, str] = read | _MADE | dict(self._customers())
+        read = {path: rule.source for path, rule in rules.items() if path in WRITABLE.keys() - KEYS.keys()}
+        self.columns: dict[str, str] = read | _MADE | KEYS | dict(self._customers())
         """Column by canonical path."""
         self.paths: dict[str, str] = {column: path for path, column in reversed(self.columns.items())}
         """Canonical path by column, the first of several."""
@@ -111,7 +119,7 @@ class Table:
             "max_length": declared.length or known.max_length,
             "decimals": known.decimals if declared.decimals is None else declared.decimals,
             "allowed": declared.allowed,
-            "reference": REFERENCES.get(known.path),
+            "reference": REFERENCES.get(column),
         }
         return known.model_copy(update=changes | self._coded(known.path, declared))
 
@@ -126,6 +134,8 @@ class Table:
                     "max_length": None,
                     "allowed": tuple(sorted({*CURRENCIES.values(), *self._codes.own.currencies.values()})),
                 }
+            case "vendor.remote_id":
+                return {"max_length": None}
             case "notes":
                 return {"max_length": declared.length or OBS_LENGTH}
             case _:
