@@ -18,6 +18,7 @@ from relay.cli import (
     connections,
     connectors,
     customers,
+    dead_letters,
     deliveries,
     demo,
     doctor,
@@ -98,6 +99,7 @@ for noun, group in (
     ("endpoints", endpoints.app),
     ("deliveries", deliveries.app),
     ("replay", replay.app),
+    ("dead-letters", dead_letters.app),
 ):
     app.add_typer(group, name=noun, rich_help_panel=NOUNS)
 for command in (doctor.doctor, explain.explain):

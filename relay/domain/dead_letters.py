@@ -11,6 +11,12 @@ import orjson
 from relay.domain.messages import Headers, Incoming, Reason, without_secrets
 
 CONNECT = "__connect.errors."
+OURS = (
+    *("relay-reason", "relay-detail", "relay-original-topic", "relay-original-partition", "relay-original-offset"),
+    *(CONNECT + each for each in ("topic", "partition", "offset", "connector.name", "task.id", "stage", "class.name")),
+    *(CONNECT + each for each in ("exception.class.name", "exception.message")),
+)
+"""The names of our headers, which stand behind the original ones."""
 
 
 def dead_letter_headers(  # noqa: PLR0913  each is one fact of the letter

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from relay.domain.connections import ConnectionState
 from relay.domain.messages import Reason
+from relay.domain.redrives import Redrive
 from relay.domain.results import Outcome
 from relay.ports.events import OutboxEntry
 
@@ -71,6 +72,10 @@ class Intake(Protocol):
 
     async def standings(self, connection_ids: Collection[str]) -> Mapping[str, Standing]:
         """Of those connections that there are."""
+        ...
+
+    async def redrives(self, ids: Collection[str]) -> Mapping[str, Redrive]:
+        """Those of these redrives that were written down."""
         ...
 
     async def keep(self, commands: Sequence[NewCommand]) -> Mapping[str, Kept]:

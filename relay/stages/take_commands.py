@@ -15,7 +15,8 @@ from relay import metrics
 from relay.domain.ed25519_keys import parse_public_key
 from relay.domain.intake import Given, check_key, given_message, judge
 from relay.domain.messages import BadMessage, Incoming, Reason
-from relay.domain.signing import ID, SIGNATURE, TIMESTAMP, SignatureRefused, verify
+from relay.domain.redrives import Redrive, redrive_named, renewed
+from relay.domain.signing import ID, SIGNATURE, TIMESTAMP, TOLERANCE, SignatureRefused, verify
 from relay.ports import Clock, Intake, NewCommand, Standing
 from relay.stages.admit_command import Limits, new_command
 from relay.stages.letters import Letters
@@ -24,6 +25,8 @@ log = structlog.get_logger()
 
 ANYBODY: Final = "kafka"
 """Who sent a command that is not signed: whoever may write to the topic."""
+FOREVER: Final = 10**12
+"""Seconds that the signature of a message may be old which a person sent again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ class TakeCommands:
         """
         read = [_read(message, self.limits.largest) for message in batch]
         standings = await self.store.standings({each.connection_id for each in read if isinstance(each, Given)})
+        redrives = await self._redrives(batch)
         taken: list[_Taken] = []
         refused: dict[int, BadMessage] = {}
         seen: set[str] = set()
@@ -60,7 +64,9 @@ class TakeCommands:
             try:
                 if isinstance(given, BadMessage):
                     raise given
-                taken.append(_Taken(place, given, self._command(message, given, standings, seen)))
+                redrive = redrives.get(place)
+                command = self._command(message, given, standings, seen, redrive)
+                taken.append(_Taken(place, renewed(given, redrive) if redrive else given, command))
             except BadMessage as bad:
                 refused[place] = bad
         new, others = await self._keep(taken)
@@ -69,16 +75,30 @@ class TakeCommands:
         _tell(new, len(batch) - len(new) - len(refused), len(refused))
         return len(new)
 
+    async def _redrives(self, batch: Sequence[Incoming]) -> dict[int, Redrive]:
+        """By place, the redrives that messages are of: a header alone gives no right, the bytes must be those."""
+        named = {place: name for place, each in enumerate(batch) if (name := redrive_named(each.headers))}
+        known = await self.store.redrives(set(named.values()))
+        found = {place: known[name] for place, name in named.items() if name in known}
+        return {place: each for place, each in found.items() if each.fits(batch[place].value)}
+
     def _command(
-        self, message: Incoming, given: Given, standings: Mapping[str, Standing], seen: set[str]
+        self,
+        message: Incoming,
+        given: Given,
+        standings: Mapping[str, Standing],
+        seen: set[str],
+        redrive: Redrive | None,
     ) -> NewCommand | None:
         """What is to be kept of it; None when it comes again. Raises BadMessage."""
         standing = standings.get(given.connection_id)
         if standing is None:
             raise _gone(given)
         now = self.clock()
-        caller = _signer(message, given, standing, int(now.timestamp())) if self.signed else ANYBODY
+        tolerance = TOLERANCE if redrive is None else FOREVER
+        caller = _signer(message, given, standing, int(now.timestamp()), tolerance) if self.signed else ANYBODY
         check_key(given, message.key)
+        given = given if redrive is None else renewed(given, redrive)
         if given.id in seen:
             return None
         seen.add(given.id)
@@ -112,13 +132,13 @@ def _gone(given: Given) -> BadMessage:
     return BadMessage(Reason.UNKNOWN_CONNECTION, f"there is no connection {given.connection_id[:100]!r}")
 
 
-def _signer(message: Incoming, given: Given, standing: Standing, now: int) -> str:
+def _signer(message: Incoming, given: Given, standing: Standing, now: int, tolerance: int) -> str:
     """The public key that the message is signed with. Raises BadMessage."""
     if standing.command_key is None:
         raise BadMessage(Reason.UNAUTHORISED, "commands must be signed, and this connection has no command key")
     try:
         headers = _signature(message)
-        verify([parse_public_key(standing.command_key)], headers, message.value or b"", now)
+        verify([parse_public_key(standing.command_key)], headers, message.value or b"", now, tolerance)
     except SignatureRefused as refused:
         raise BadMessage(Reason.UNAUTHORISED, str(refused)) from None
     if headers[ID] != given.command_id:

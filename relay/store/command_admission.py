@@ -7,12 +7,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from relay.domain.connections import ConnectionState
+from relay.domain.redrives import Redrive
 from relay.domain.results import Outcome
 from relay.ports import Kept, NewCommand, OutboxEntry, Overdue, Standing
 from relay.store.commands import ALONE, PROMOTE
 from relay.store.database import Database
 from relay.store.named import NOTIFY
 from relay.store.orders import outbox_columns
+from relay.store.redrives import RedriveStore
 from relay.store.syncs import ASKED
 from relay.store.trouble import storable
 
@@ -105,6 +107,10 @@ class CommandIntake:
         return {
             row["id"]: Standing(row["customer_id"], ConnectionState(row["state"]), row["command_key"]) for row in rows
         }
+
+    async def redrives(self, ids: Collection[str]) -> dict[str, Redrive]:
+        """Those of these redrives that were written down."""
+        return await RedriveStore(self._database).known(ids) if ids else {}
 
     async def keep(self, commands: Sequence[NewCommand]) -> dict[str, Kept]:
         """Keep those that are not known, with all that is told of them, all or nothing; by id, what is known now."""

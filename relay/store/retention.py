@@ -67,6 +67,8 @@ FORGET_COMMANDS = """
         SELECT id FROM commands WHERE state = 'done' AND done_at < now() - $1::interval ORDER BY done_at LIMIT $2
     ))
 """
+# They are of use as long as what they sent is on its topic.
+FORGET_REDRIVES = "DELETE FROM redrives WHERE created_at < now() - $1::interval"
 DAYS = """
     SELECT to_date(substr(child.relname, 10), 'YYYYMMDD') AS day
     FROM pg_inherits AS i JOIN pg_class AS child ON child.oid = i.inhrelid
@@ -121,9 +123,10 @@ class RetentionStore:
             return _count(await connection.execute(FORGET_COMMANDS, self._keep, BITE))
 
     async def forget_replays(self) -> None:
-        """Forget replays that ended long ago; what they sent stays."""
+        """Forget replays and redrives that ended long ago; what they sent stays."""
         async with self._database.session() as connection:
             await connection.execute(FORGET_REPLAYS, self._keep)
+            await connection.execute(FORGET_REDRIVES, self._keep)
 
     async def forget_attempts(self) -> int:
         """Forget one bite of old attempts that are in no day's partition; how many."""

@@ -9,7 +9,7 @@ from confluent_kafka import Producer
 
 from relay.domain.commands import command_key
 from relay.store.command_list import CommandList
-from tests.fixtures.line import PATIENCE, eventually
+from tests.fixtures.line import PATIENCE, RELAY, eventually
 
 pytestmark = pytest.mark.timeout(180)
 CLOUDEVENT = [("ce_specversion", b"1.0"), ("ce_source", b"/portal")]
@@ -102,6 +102,42 @@ async def test_junk_of_every_kind_ends_as_dead_letters_byte_for_byte_in_its_orde
     bodies = [value if isinstance(value, bytes) else orjson.dumps(value) for value, _, _ in junk]
     assert [record.value() for record in dead] == [*bodies[:7], bodies[8]]
     assert dead[0].headers()[:2] == [("mine", b"\xfe"), ("mine", None)]
+    assert await worker.stop() == 0
+
+
+async def test_dead_letters_are_listed_and_sent_again_and_an_expired_command_gets_a_new_time(line, paused):
+    worker = await ready(line)
+    late = cancel("late", expires_at="2020-01-01T00:00:00Z")
+    send(line, (cancel("c1", connection="con_later"), None, [("mine", b"\xff")]), (late, f"{paused}|p1", None))
+    dead = await asyncio.to_thread(line.consume, "dead-letters", until=lambda records: len(records) >= 2)
+
+    async def relay(*arguments):
+        pipes = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE}
+        process = await asyncio.create_subprocess_exec(
+            RELAY, "dead-letters", *arguments, "--json", env=line.environment, **pipes
+        )
+        output, error = await process.communicate()
+        return process.returncode, orjson.loads(output or error)
+
+    code, listed = await relay("list")
+    assert (code, {each["reason"] for each in listed}) == (0, {"unknown_connection", "expired"})
+    assert {each["bytes"] for each in listed} == {len(record.value()) for record in dead}
+    code, counted = await relay("redrive", "--dry-run")
+    assert (code, counted["redriven"], counted["dry_run"]) == (0, 2, True)
+    code, refused = await relay("redrive")
+    assert (code, "--expires-in" in str(refused)) == (2, True)
+
+    await line.connect(settings=NOBODY, credentials={"username": "u", "password": "p"}, name="later")
+    code, sent = await relay("redrive", "--expires-in", "1h")
+    assert (code, sent["redriven"]) == (0, 2)
+    await eventually(lambda: sum(each["accepted"] for each in worker.said("commands.taken")) == 2, "both")
+    shown = await CommandList(line.registry.database).commands(paused)
+    assert [each["command_id"].partition("~")[0] for each in shown] == ["late", "late"]
+    assert [each["outcome"] for each in shown] == [None, "expired"]
+    code, again = await relay("redrive", "--expires-in", "1h")
+    assert (code, again["redriven"], again["before"]) == (0, 0, 2)
+    async with line.registry.database.session() as session:
+        assert await session.fetchval("SELECT count(*) FROM audit WHERE action = 'redrive dead letters'") == 3
     assert await worker.stop() == 0
 
 

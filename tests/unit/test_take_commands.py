@@ -1,7 +1,7 @@
 """Commands are taken once each: told as accepted, over at once, or a dead letter as they came."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import orjson
@@ -13,7 +13,8 @@ from relay.domain.connections import ConnectionState
 from relay.domain.dead_letters import original
 from relay.domain.ed25519_keys import new_private_key, parse_private_key
 from relay.domain.errors import AlreadyThere, NotFound, Unavailable
-from relay.domain.messages import Incoming
+from relay.domain.messages import Incoming, Reason
+from relay.domain.redrives import Letter, again, redrives
 from relay.domain.signing import sign
 from relay.ports import Kept, Overdue, Standing
 from relay.stages.admit_command import CommandAdmission, InvalidCommand, Limits
@@ -35,6 +36,7 @@ class Box:
     standing: dict = field(default_factory=lambda: {"con_1": Standing("acme", ConnectionState.ACTIVE)})
     rows: dict = field(default_factory=dict)
     late: list = field(default_factory=list)
+    redriven: dict = field(default_factory=dict)
     gone: bool = False
     away: bool = False
 
@@ -42,6 +44,9 @@ class Box:
         if self.away:
             raise Unavailable("no database")
         return {each: self.standing[each] for each in connection_ids if each in self.standing}
+
+    async def redrives(self, ids):
+        return {each: self.redriven[each] for each in ids if each in self.redriven}
 
     async def keep(self, commands):
         if self.gone:
@@ -260,6 +265,47 @@ def test_a_connection_without_a_key_takes_nothing_where_signatures_are_required(
 
 def test_where_signatures_are_not_required_they_are_not_looked_at():
     assert Line().take(signed(at=-9999)) == 1
+
+
+# Sent again
+
+
+def sent_again(came, reason, expires_in=None):
+    """(what is written down, the message as it goes to its topic again)"""
+    letter = Letter(came, reason, "", START)
+    [redrive] = redrives([letter], expires_in and START + expires_in)
+    message = again(letter)
+    return {redrive.id: redrive}, Incoming(message.topic, 2, 99, message.key, message.value, message.headers)
+
+
+def test_a_signed_command_that_is_sent_again_may_be_old():
+    line = with_key()
+    line.box.redriven, message = sent_again(signed(at=-9999), Reason.UNAUTHORISED)
+    assert line.take(message) == 1
+    assert [each.command_id for each in line.box.rows.values()] == ["c1"]
+
+
+def test_an_expired_command_that_is_sent_again_is_a_new_one_with_its_new_time_once():
+    line, late = Line(), message({"expires_at": "2020-01-01T00:00:00Z"}, key=b"con_1|p1")
+    line.take(late)
+    line.box.redriven, twice = sent_again(late, Reason.EXPIRED, timedelta(hours=1))
+    assert line.take(twice, twice) == 1
+    assert line.take(twice) == 0
+    first, second = line.box.rows.values()
+    [name] = line.box.redriven
+    assert (first.command_id, first.outcome) == ("c1", "expired")
+    assert (second.command_id, second.outcome) == (f"c1~{name[4:12]}", "accepted")
+    assert second.expires_at == START + timedelta(hours=1)
+    assert line.broker.taken == []
+
+
+def test_a_header_alone_gives_no_right():
+    line = with_key()
+    line.box.redriven, message = sent_again(signed(at=-9999), Reason.UNAUTHORISED)
+    other = replace(message, value=message.value.replace(b"p1", b"p2"))
+    unknown = replace(message, headers=(*message.headers[:-1], ("relay-redriven", b"rdv_unknown")))
+    assert line.take(other, unknown) == 0
+    assert line.reasons() == ["unauthorised", "unauthorised"]
 
 
 # By a call
