@@ -143,6 +143,25 @@ async def test_those_in_doubt_come_first_and_those_that_are_not_due_last(world, 
     assert (again.attempts, again.sent_at, again.before) == (1, None, None)
 
 
+async def test_what_is_in_doubt_is_known_before_anything_is_read_and_so_is_what_was_written(
+    world, erp, intake, commands
+):
+    batch = [new(erp, "c1", None), new(erp, "c2", "p2"), new(erp, "c3", "p3")]
+    await intake.keep(batch)
+    assert await commands.in_doubt(erp.lease.subject) == []
+    later = await world.one("SELECT now() + interval '1 hour'")
+    for each in batch[:2]:
+        await commands.save_sending(erp.lease, each.id, NOW, {"notes": "before"})
+    await commands.save_waiting(erp.lease, batch[1].id, later, "upstream_down: reset", doubt=True)
+    await commands.save_written(erp.lease, batch[0].id, "p9", later)
+    written, doubted = await commands.in_doubt(erp.lease.subject)
+    assert (written.written, written.sent_at, written.before) == ("p9", NOW, {"notes": "before"})
+    assert (doubted.written, doubted.problem) == (None, "upstream_down: reset")
+    assert await heads(commands, erp) == ["c3", "c1", "c2"]
+    assert (await CommandList(world.database).command(batch[0].id))["remote_id"] == "p9"
+    assert written.accepted_at <= later
+
+
 async def test_the_end_keeps_result_snapshot_and_change_event_together(world, erp, intake, commands):
     command = new(erp, "c1", None)
     await intake.keep([command])
@@ -185,6 +204,7 @@ async def test_a_worker_that_lost_its_lease_changes_no_command(world, erp, intak
     for write in (
         commands.save_sending(erp.lease, command.id, NOW, None),
         commands.save_waiting(erp.lease, command.id, NOW, "x", doubt=False),
+        commands.save_written(erp.lease, command.id, "p1", NOW),
         commands.save_ended(erp.lease, erp.subject, ended(command)),
     ):
         with pytest.raises(LeaseLost):

@@ -122,6 +122,8 @@ HOT = [
     (syncs.OPEN, ("con_1",), "syncs_open"),
     (commands.HEADS, ("con_1", 50), "commands_heads"),
     (commands.HEADS, ("con_1", 50), "commands_doubt"),
+    (commands.IN_DOUBT, ("con_1",), "commands_doubt"),
+    (commands.WRITTEN, ("con_1", "cmd_20", "p1", NOW), "commands_pkey"),
     (commands.SENDING, ("con_1", "cmd_20", NOW, b""), "commands_pkey"),
     (commands.WAITING, ("con_1", "cmd_20", NOW, "", True), "commands_pkey"),
     (commands.ENDED, ("con_1", "cmd_20", "applied", None, b""), "commands_pkey"),
