@@ -211,3 +211,15 @@ async def test_a_user_who_may_only_read_is_offered_nothing_and_refused_by_tryton
         known = late.connector.capabilities()
         assert known.commands == ()
         assert not any(each.creatable or each.updatable for each in known.fields)
+
+
+@pytest.mark.parametrize(("button", "state"), [("confirm", "quotation"), ("quote", "draft")])
+async def test_a_button_that_waits_for_more_people_has_approved_nothing(tryton_erp, erp, button, state):
+    order = await erp.create()
+    named = [["name", "=", button], ["model", "=", "purchase.purchase"]]
+    (rule,) = await tryton_erp.buyer.call("model.ir.model.button.search", named, 0, None, None)
+    asked = {"button": rule, "description": "Two people", "number_user": 2}
+    await tryton_erp.buyer.call("model.ir.model.button.rule.create", [asked])
+    refusal = await erp.refused("approve", order)
+    assert refusal.reason is RefusalReason.WORKFLOW_STATE
+    assert (await erp.read(order.remote_id)).status_raw == state

@@ -22,6 +22,7 @@ from relay.connectors.tryton.bodies import (
     wanted_of_line,
     wanted_of_order,
 )
+from relay.connectors.tryton.calls import Call, Ready
 from relay.connectors.tryton.choices import Choices
 from relay.connectors.tryton.own import completed
 from relay.connectors.tryton.references import References
@@ -51,25 +52,6 @@ from relay.ports import Prepared
 
 PURCHASE: Final = "model.purchase.purchase."
 _TEXTS: Final = frozenset({"char", "text"})
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One writing call."""
-
-    method: str
-    params: tuple[Any, ...]
-    context: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """The calls of one command; of more than one, `undo` takes the first back when a later one is refused."""
-
-    calls: tuple[Call, ...]
-    sent: Sent
-    remote_id: str | None
-    undo: Call | None = None
 
 
 @dataclass(slots=True)
@@ -119,6 +101,7 @@ class TrytonWriter:
                 raise refused(error, ready.sent) from None
         match ready.remote_id, result:
             case str() as remote_id, _:
+                await self._check_clicked(ready.calls[-1], remote_id)
                 return remote_id
             case _, [int() as made]:
                 return str(made)
@@ -205,7 +188,19 @@ class TrytonWriter:
         try:
             await self.rpc.change(call.method, *call.params, context=call.context)
         except ErpSaidNo as error:
+            if error.said.startswith('You can not call "draft"'):
+                return  # It is one: a rule of the button let nothing be quoted.
             raise UnexpectedReply(f"an order that was quoted could not be taken back to draft: {error}") from None
+
+    async def _check_clicked(self, call: Call, remote_id: str) -> None:
+        """A button with a rule answers as if it had done its work, and waits for more people to press it."""
+        if call.method != f"{PURCHASE}confirm":
+            return
+        domain = [["id", "=", int(remote_id)]]
+        found = listed(await self.rpc.call(f"{PURCHASE}search_read", domain, 0, 1, None, ["state"]))
+        if found and found[0].get("state") == "quotation":
+            message = "Tryton waits for more people to confirm this order: its button has a rule"
+            raise refusal("status", message, "let them confirm it in Tryton", RefusalReason.WORKFLOW_STATE)
 
     async def _found(self, order: OrderGiven, lines: Sequence[LineGiven]) -> dict[str, int]:
         wanted = list(wanted_of_order(order, self.own))
