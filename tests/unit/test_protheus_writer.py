@@ -2,8 +2,9 @@
 
 import datetime as dt
 import json
+import random
 import re
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -17,10 +18,11 @@ from relay.connectors.protheus.bodies import shown
 from relay.connectors.protheus.rows import version_of
 from relay.connectors.protheus.wrapper import Wrapper
 from relay.demo.protheus import NewLine
+from relay.demo.protheus_faults import Planned
 from relay.demo.protheus_http import Options, simulated_protheus
 from relay.demo.protheus_rows import OrderKey
 from relay.domain.commands import mark, read_command
-from relay.domain.errors import CredentialsRefused, Throttled, Unavailable, UnexpectedReply, Unsupported
+from relay.domain.errors import CredentialsRefused, Throttled, Transient, Unavailable, UnexpectedReply, Unsupported
 from relay.domain.mapping import MappingOverrides
 from relay.domain.orders import Status
 from relay.domain.permits import refusals
@@ -1113,6 +1115,38 @@ async def test_without_a_column_for_the_mark_nothing_is_found():
         assert not at.writer.finds
     async with world() as at:
         assert at.writer.finds
+
+
+async def made_once(at, given):
+    """As relay does it: looked for before it is sent, and again whenever it is open whether it was done."""
+    while True:
+        if found := await at.writer.find(given):
+            return found
+        prepared = await at.prepared(given)
+        with suppress(Transient, UnexpectedReply):
+            return await at.writer.write(prepared)
+
+
+@every_shape
+async def test_new_orders_are_each_made_once_however_often_their_answers_are_lost(writing):
+    dice = random.Random(4)
+    faults = [None, "reset", "html", "html_200", "500_ttalk", "429", "503", "truncated", "short", "empty"]
+    async with world(writing) as at:
+
+        def fate(_request):
+            fault = dice.choice(faults)
+            return fault and Planned(fault, applied=dice.random() < 0.5 and fault not in {"429", "503"})
+
+        at.erp.faults.choose = fate
+        wanted = {}
+        for number in range(40):
+            given = command(command_id=f"c-{number}", lines=[BEARINGS | {"quantity": str(number + 1)}])
+            wanted[await made_once(at, given)] = Decimal(number + 1)
+        assert {"|".join(key) for key in at.erp.orders()} == wanted.keys()
+        assert len(wanted) == 40
+        for remote_id, quantity in wanted.items():
+            assert [line.quantity for line in (await at.read(remote_id)).lines] == [quantity]
+        assert len(at.erp.writes()) > 60
 
 
 # versions
