@@ -177,6 +177,25 @@ async def test_a_mark_is_looked_for_among_the_orders_of_the_last_two_months():
         assert len(rm.erp.seen) - asked < 6
 
 
+async def test_marks_that_were_looked_through_are_not_again():
+    async with office({"page_size": 2}, token_lifetime=86_400) as rm:
+        for _ in range(30):
+            await rm.order()
+        rm.clock.tick(hours=2)
+        await rm.order()
+        commands = [rm.new(), rm.new()]
+        assert await rm.writer.find(commands[0]) is None
+        rm.clock.tick(hours=2)
+        order = await rm.send(commands[1])
+        rm.clock.tick(hours=2)
+        for _ in range(3):
+            await rm.order()
+        for command, found in ((commands[0], None), (commands[1], order.remote_id), (rm.new(), None)):
+            asked = len(rm.erp.seen)
+            assert await rm.writer.find(command) == found
+            assert len(rm.erp.seen) - asked == 1
+
+
 async def test_without_a_field_for_the_mark_nothing_is_found():
     async with office({"reference_field": None}) as rm:
         command = rm.new(order={"custom_fields": {"FreeField3": "mine"}})

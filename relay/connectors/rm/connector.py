@@ -72,6 +72,8 @@ class RmConnector:
         self._held = held
         self._missing: frozenset[str] = frozenset()
         self._told = Told()
+        assembler = self._assembler(self._mapping)
+        self._writer = RmWriter(settings, self._mapping, self._movements, self._listing, assembler)
 
     async def changed_since(self, cursor: Cursor | None) -> AsyncIterator[Page]:
         """Whole orders that changed since `cursor`; everything on None, and on every call without stamps."""
@@ -164,8 +166,8 @@ class RmConnector:
 
     def writer(self) -> Writer:
         """Its movements are written over the same API."""
-        assembler = self._assembler(self._mapping)
-        return RmWriter(self._settings, self._mapping, self._movements, self._listing, assembler)
+        # One for good: it remembers which marks it has seen.
+        return self._writer
 
     def _rules(self) -> tuple[Rule, ...]:
         header, line = fields_of.header_rules(self._mapping), fields_of.line_rules(self._mapping)

@@ -14,6 +14,8 @@ from relay.domain.errors import RecordRejected, Unavailable, UnexpectedReply, Un
 
 PROBED: Final = 10
 """Movements from either end of the list, to see whether RM orders it by change."""
+NAMES_PER_RECORD: Final = 5
+"""Pages that only name movements hold this many times the records."""
 
 
 class Listing:
@@ -33,7 +35,7 @@ class Listing:
 
     def names(self) -> AsyncIterator[Window]:
         """All movements by id, with nothing but what names them."""
-        return windows(self._names, BY_ID, self._settings.page_size)
+        return windows(self._names, BY_ID, self._settings.page_size * NAMES_PER_RECORD)
 
     def newest_first(self, name: str) -> AsyncIterator[Window]:
         """All movements, the one made last first, with what names them, when they were made, and this field."""
@@ -42,7 +44,7 @@ class Listing:
             fields = (*NAMING, fields_of.BORN, name)
             return self._read(*await self._movements.page(order, page, size, fields=fields))
 
-        return windows(ask, NEWEST_FIRST, self._settings.page_size)
+        return windows(ask, NEWEST_FIRST, self._settings.page_size * NAMES_PER_RECORD)
 
     async def first(self) -> tuple[Sequence[Movement], bool]:
         """The first page of what names movements, and whether more follow."""

@@ -8,7 +8,6 @@ RM has no key that makes two calls one, and no version that it guards: a new ord
 and is looked for by it, and a change is built from the movement as it is read just before.
 """
 
-import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
@@ -17,17 +16,16 @@ from urllib.parse import quote
 import httpx
 
 from relay.connectors.kit.exact import exact_json, shown
-from relay.connectors.kit.readers import text_of as trimmed
 from relay.connectors.kit.replies import checked, text_of
 from relay.connectors.rm import mapping as fields_of
 from relay.connectors.rm.assembly import Assembler, remote_id_of
 from relay.connectors.rm.bodies import Changing, Drafted, Drafting
 from relay.connectors.rm.listing import Listing
+from relay.connectors.rm.marks import Marks
 from relay.connectors.rm.movements import LIST_PATH, ONE_PATH, Movements, content_of, fault_of
 from relay.connectors.rm.refusing import is_busy, kept, refusals_in, refused
 from relay.connectors.rm.settings import RmSettings
 from relay.connectors.rm.spelling import mended
-from relay.connectors.rm.times import local_of
 from relay.domain.capabilities import CommandCapability
 from relay.domain.commands import Cancel, CancelLines, Command, CommandType, Create, mark
 from relay.domain.errors import RecordRejected, Unavailable, UnexpectedReply, Unsupported
@@ -37,8 +35,6 @@ from relay.domain.results import Preview, Refusal, RefusalReason, WriteRefused
 from relay.ports import Prepared
 
 CANCEL_PATH: Final = f"{ONE_PATH}/Cancel"
-SOUGHT: Final = dt.timedelta(days=60)
-"""How long ago a new order that is looked for may have been made."""
 _OPEN: Final = (Status.PENDING_APPROVAL, Status.APPROVED)
 _ENDED: Final = "RM changes orders until something of them was received, or they were cancelled"
 COMMANDS: Final = (
@@ -76,16 +72,19 @@ class RmWriter:
     listing: Listing
     assembler: Assembler
     _drafting: Drafting = field(init=False)
+    _marks: Marks | None = field(init=False)
     _paths: Mapping[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
         self._drafting = Drafting(self.settings, self.mapping)
+        kept_in = self.settings.reference_field
+        self._marks = Marks(self.listing, kept_in, self.settings.time_zone) if kept_in else None
         self._paths = _paths(self.mapping)
 
     @property
     def finds(self) -> bool:
         """Whether there is a field that keeps the mark."""
-        return self.settings.reference_field is not None
+        return self._marks is not None
 
     async def prepare(self, command: Command, order: PurchaseOrder | None) -> Prepared:
         """The call for `command`; only reads. Raises WriteRefused."""
@@ -120,18 +119,7 @@ class RmWriter:
 
     async def find(self, command: Create) -> str | None:
         """The newest order that bears the command's mark, of those made in the last 60 days."""
-        name, own = self.settings.reference_field, mark(command).rstrip()
-        if name is None:
-            return None
-        since = self.listing.now() - SOUGHT
-        async for window in self.listing.newest_first(name):
-            for each in self.listing.ours(window.movements):
-                if _text(each.record, name) == own and each.id:
-                    return f"{each.id[0]}|{each.id[1]}"
-                made = _made(each.record, self.settings.time_zone)
-                if made and made < since:
-                    return None
-        return None
+        return await self._marks.find(mark(command).rstrip()) if self._marks else None
 
     async def _change(self, command: Changing, order: PurchaseOrder | None) -> Prepared:
         record = await self.movements.read(command.remote_id)
@@ -182,18 +170,6 @@ def _line_ids(content: Mapping[str, Any]) -> frozenset[str]:
     items = content.get(fields_of.ITEMS)
     lines = items if isinstance(items, list) else []
     return frozenset(str(each.get(fields_of.LINE_ID)) for each in lines if isinstance(each, Mapping))
-
-
-def _text(record: Any, name: str) -> str | None:
-    value = record.get(name)
-    return trimmed(value) if isinstance(value, str) else None
-
-
-def _made(record: Any, zone: str) -> dt.datetime | None:
-    try:
-        return local_of(record.get(fields_of.BORN), zone)
-    except ValueError:
-        return None
 
 
 def _no(reason: RefusalReason, name: str, message: str, fix: str) -> Refusal:
