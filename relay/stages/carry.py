@@ -19,11 +19,13 @@ from relay.domain.effects import Effect, effect, state
 from relay.domain.errors import CredentialsRefused, Permanent, RecordRejected, Transient, Unsupported
 from relay.domain.orders import PurchaseOrder
 from relay.domain.permits import refusals
-from relay.domain.results import Outcome, Refusal, RefusalReason
+from relay.domain.results import Outcome, Refusal, RefusalReason, WriteRefused
 from relay.ports import Clock, Commands, Connector, OpenCommand, Prepared
 from relay.stages.doubts import Doubts
 from relay.stages.receipts import Again, Receipt, expired, failed, problem, unknown
 
+MOST_RACES: Final = 5
+"""How often a command that names no version is sent when others change its order at the same moment."""
 GIVEN_UP: Final = timedelta(days=1)
 """After this a command of which the ERP never said whether it was done is unknown."""
 
@@ -119,7 +121,7 @@ class Carry:
         try:
             remote_id = await self._writer.write(prepared)
         except (Transient, Permanent) as error:
-            return sent, failed(error, doubt=True)
+            return sent, _raced(sent, error) or failed(error, doubt=True)
         return sent, await self._read_back(sent, remote_id)
 
     async def _read_back(self, work: OpenCommand, remote_id: str) -> Receipt | Again:
@@ -190,3 +192,14 @@ def _still(seen: Receipt | Again | Effect) -> Receipt | Again:
 
 def _late(came: Receipt | Again) -> Receipt | Again:
     return replace(came, late=True) if isinstance(came, Receipt) else came
+
+
+def _raced(sent: OpenCommand, error: Transient | Permanent) -> Again | None:
+    """Somebody changed the order between its reading and the write: whoever names no version means any."""
+    if not isinstance(error, WriteRefused) or sent.attempts >= MOST_RACES:
+        return None
+    if getattr(sent.command, "expected_version", "") is not None:
+        return None  # a new order has none to be asked for
+    if {each.reason for each in error.refusals} != {RefusalReason.CONFLICT}:
+        return None
+    return Again(f"{RefusalReason.CONFLICT}: {error}", doubt=False)

@@ -31,7 +31,7 @@ log = structlog.get_logger()
 MOST: Final = 100
 """Commands that are asked for at a time."""
 FIRST_LOOK, LAST_LOOK = timedelta(seconds=1), timedelta(seconds=30)
-"""The first wait before a command in doubt is looked for, doubled each time, and the longest."""
+"""The first wait before a command is gone on with, doubled each time, and the longest."""
 LOOK_AGAIN: Final = timedelta(days=1)
 """Before a schedule that is never open is looked at again."""
 
@@ -153,7 +153,7 @@ class Execute:
 
     async def _again(self, work: OpenCommand, again: Again) -> None:
         self._trouble(again)
-        due_at = max(self._look_at(work) if again.doubt else self.clock(), self._not_before or self.clock())
+        due_at = max(self._look_at(work), self._not_before or self.clock())
         if again.written:
             await self.store.save_written(self.lease, work.id, again.written, due_at)
             self.doubts.note(replace(work, written=again.written))
@@ -186,7 +186,7 @@ class Execute:
         self._not_before = max(now + wait, self._not_before or now)
 
     def _look_at(self, work: OpenCommand) -> datetime:
-        """When one in doubt is looked for: soon, then later and later, and as soon as its ERP must have settled."""
+        """When it goes on: soon, then later and later, and as soon as the ERP of one in doubt must have settled."""
         now, settled = self.clock(), self.carry.settled(work)
         at = now + min(FIRST_LOOK * 2 ** min(self._looks[work.id], 16), LAST_LOOK)
         self._looks[work.id] += 1

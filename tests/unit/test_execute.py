@@ -217,6 +217,20 @@ def test_what_the_erp_refuses_is_told_in_its_own_words(step):
     assert (result.outcome, result.refusals[0].field, result.said) == (Outcome.REJECTED, "notes", "AJUDA:REGNOIS")
 
 
+def test_who_names_no_version_does_not_lose_to_somebody_who_was_quicker():
+    conflict = refusing(RefusalReason.CONFLICT)
+    result, it = worked(command("update"), before=[order()], books=faulty(write=[conflict, conflict]))
+    assert (result.outcome, result.attempts, it.books.done) == (Outcome.APPLIED, 3, {"c1": 1})
+    result, _ = worked(command("update"), before=[order()], books=faulty(write=[conflict] * 9))
+    assert (result.outcome, result.attempts, result.refusals[0].reason) == (Outcome.REJECTED, 5, RefusalReason.CONFLICT)
+
+
+@pytest.mark.parametrize("given", [command("update", expected_version="1"), command("create")])
+def test_who_names_a_version_does_and_so_does_a_new_order(given):
+    result, _ = worked(given, before=[order()], books=faulty(write=refusing(RefusalReason.CONFLICT)))
+    assert (result.outcome, result.attempts) == (Outcome.REJECTED, 1)
+
+
 @pytest.mark.parametrize("step", ["prepare", "write"])
 def test_what_the_system_cannot_do_is_not_permitted(step):
     result, _ = worked(command("update"), before=[order()], books=faulty(**{step: Unsupported("no route")}))

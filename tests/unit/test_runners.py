@@ -25,7 +25,7 @@ from relay.stages.poll import Patience
 from relay.stages.publish import Destinations
 from relay.stages.reconcile import Doubt
 from relay.vault import Place, Purpose
-from tests.fake_commands import Desk
+from tests.fake_commands import Books, Desk, command
 from tests.fakes import (
     LEASE,
     START,
@@ -64,7 +64,7 @@ def sealed(secret, subject="con_1", purpose=Purpose.CREDENTIALS):
     return at_once(VAULT.seal(Place("acme", subject, purpose), secret))
 
 
-def connection_runner(world, erp, broker=None, *, secret=None, vault=VAULT, **values):
+def connection_runner(world, erp, broker=None, *, secret=None, vault=VAULT, desk=None, **values):
     def build(_settings, credentials, client, _mappings):
         assert isinstance(client, httpx.AsyncClient)
         erp.password = credentials.password.get_secret_value()
@@ -82,7 +82,7 @@ def connection_runner(world, erp, broker=None, *, secret=None, vault=VAULT, **va
         topics=Destinations("changes", "state", "dead", "results"),
         patience=Patience(timedelta(seconds=5), timedelta(minutes=15)),
         doubt=Doubt(2, 0.2),
-        commands=Desk(world),
+        commands=desk or Desk(world),
         times=Times(timedelta(minutes=2), timedelta(seconds=15)),
         clock=clock,
         dice=lambda: 0.0,
@@ -123,6 +123,55 @@ def test_what_a_former_owner_left_in_the_outbox_is_published_at_once():
         async with running(later.run()):
             await until(lambda: len(broker.taken) == 4, 1)
             later.stop()
+
+    run(work())
+
+
+def test_commands_are_executed_told_with_what_they_caused_and_finished_at_the_end():
+    async def work():
+        desk, broker, books = Desk(), Broker(), Books()
+        desk.give(command("create", 1))
+        runner = connection_runner(desk.world, books, broker, desk=desk, cursor="c0")
+        async with running(runner.run()):
+            await until(lambda: len(broker.taken) == 3, 5)
+            desk.give(command("create", 2))
+            runner.ring()
+            await until(lambda: books.steps["write"] == 2, 5)
+            runner.stop()
+        assert desk.outcomes() == ["applied", "applied"]
+        assert desk.world.told() == ["created", "created"]
+
+    run(work())
+
+
+@pytest.mark.parametrize("state", [each for each in ConnectionState if each is not ConnectionState.ACTIVE])
+def test_nothing_is_executed_while_the_connection_is_not_active(state):
+    async def work():
+        desk, books = Desk(), Books()
+        desk.give(command("create"))
+        runner = connection_runner(desk.world, books, desk=desk, state=state)
+        async with running(runner.run()):
+            await asyncio.sleep(600)
+            runner.stop()
+        assert (books.steps, len(desk.open)) == ({}, 1)
+
+    run(work())
+
+
+def test_a_login_that_is_refused_to_a_command_stops_everything_but_publishing():
+    async def work():
+        desk, broker, books = Desk(), Broker(), Books()
+        books.faults["find"] = [CredentialsRefused("401")]
+        desk.give(command("create", 1))
+        runner = connection_runner(desk.world, books, broker, desk=desk, cursor="c0", due_at=START + timedelta(hours=1))
+        async with running(runner.run()):
+            await until(lambda: broker.taken, 5)
+            desk.give(command("create", 2))
+            runner.ring()
+            await asyncio.sleep(7200)
+            runner.stop()
+        assert (desk.outcomes(), books.cursors, books.steps["find"]) == (["rejected"], [], 1)
+        assert [each.state for each in desk.world.polled] == [ConnectionState.NEEDS_RECONNECT]
 
     run(work())
 
