@@ -54,6 +54,8 @@ log = logging.getLogger("receiver")
 def handle(db: sqlite3.Connection, event: Mapping[str, Any]) -> None:
     """Your work: called once per event, in order, within the transaction that remembers it."""
     data = event["data"]
+    if "order" not in data:
+        return  # about a command or the connection itself
     db.execute(
         "INSERT INTO orders VALUES (?, ?, ?)"
         " ON CONFLICT (id) DO UPDATE SET sequence = excluded.sequence, status = excluded.status",

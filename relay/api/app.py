@@ -28,6 +28,7 @@ from relay.domain.command_schemas import command_schema, schema_name
 from relay.domain.commands import CommandType
 from relay.domain.errors import RelayError
 from relay.domain.events import EVENT_TYPES, ChangeEvent
+from relay.domain.notices import CONNECTION_TYPES, NoticeEvent
 from relay.domain.orders import OrderDocument
 from relay.domain.results import RESULT_TYPES, CommandResult
 from relay.store.log import LogStore
@@ -79,10 +80,12 @@ def application(
             "event_types": EVENT_TYPES,
             "command_types": tuple(CommandType),
             "result_types": RESULT_TYPES,
+            "notice_types": CONNECTION_TYPES,
             "schemas": {
                 "change-event.v1": ChangeEvent.model_json_schema(mode="serialization"),
                 "purchase-order.v1": OrderDocument.model_json_schema(mode="serialization"),
                 "command-result.v1": CommandResult.model_json_schema(mode="serialization"),
+                "notice.v1": NoticeEvent.model_json_schema(mode="serialization"),
                 **{schema_name(kind): command_schema(kind) for kind in CommandType},
             },
         }

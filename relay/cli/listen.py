@@ -16,6 +16,7 @@ from relay.cli.running import run, settings_for_command, stopping
 from relay.cli.shown import document_line, line, note
 from relay.demo.received import Kind, Received
 from relay.demo.receiver import Receiver, Tally, receiver
+from relay.domain.notices import CONNECTION_TYPES
 from relay.domain.results import RESULT_TYPES
 from relay.domain.signing import VerifyingKey, verifying_key
 
@@ -108,6 +109,8 @@ def _about(data: dict[str, Any], each: Received) -> str:
     if each.type in RESULT_TYPES:
         order = f"  order {data['remote_id']}" if data.get("remote_id") else ""
         return f"command {data.get('command_id')}{order}"
+    if each.type in CONNECTION_TYPES:
+        return f"connection {data.get('subject_name')}"
     return f"order {data.get('number') or '?'}  sequence {each.sequence}"
 
 

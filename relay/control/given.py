@@ -77,7 +77,7 @@ def credentials_given(kind: ConnectorKind, given: Mapping[str, Any]) -> BaseMode
 
 def event_types_given(given: Iterable[str]) -> tuple[str, ...]:
     """Event types, whole or without `purchase_order.`. Raises UserError listing those that there are."""
-    types = tuple(dict.fromkeys(each if each.startswith(EVENT_PREFIX) else EVENT_PREFIX + each for each in given))
+    types = tuple(dict.fromkeys(each if each in TYPES else _whole(each) for each in given))
     if unknown := [each for each in types if each not in TYPES]:
         raise UserError(f"unknown event type {', '.join(unknown)}: the known ones are {', '.join(TYPES)}")
     return types
@@ -135,3 +135,7 @@ def _line(model: type[BaseModel], wrong: Mapping[str, Any]) -> str:
 
 def _belongs(description: str | None) -> str:
     return f" ({description.rstrip('.')})" if description else ""
+
+
+def _whole(event_type: str) -> str:
+    return event_type if event_type.startswith(EVENT_PREFIX) else EVENT_PREFIX + event_type

@@ -1,6 +1,8 @@
 """Notices: what operators must know of endpoints and connections, as CloudEvents on a topic of their own.
 
-    {"type": "endpoint.failing", "timestamp": "...", "data": {...}}     the form of change events, never a webhook
+    {"type": "endpoint.failing", "timestamp": "...", "data": {...}}     the form of change events
+
+Those about connections are webhooks, too; those about endpoints never are.
 
 A notice is written in the transaction that changes the state it tells of, and then published. Ids are derived: telling
 twice of the same moment gives the same id.
@@ -10,7 +12,7 @@ import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import AwareDatetime, Field
 
@@ -36,6 +38,10 @@ class NoticeType(StrEnum):
     """The ERP refused the login: nothing is read until a person acts."""
     CONNECTION_RECONNECTED = "connection.reconnected"
     """A person gave it other credentials, or resumed it: it is read again."""
+
+
+CONNECTION_TYPES: Final = tuple(each for each in NoticeType if each.startswith("connection."))
+"""Those that the customer's endpoints hear of, too."""
 
 
 @dataclass(frozen=True, slots=True)

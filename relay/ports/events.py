@@ -14,7 +14,7 @@ from relay.domain.syncs import Moved, OpenSync
 
 @dataclass(frozen=True, slots=True)
 class OutboxEntry:
-    """One event to be published: `stream` is "changes", "command-results" or "dead-letters".
+    """One event to be published: `stream` is "changes", "command-results", "notices" or "dead-letters".
 
     Of a dead letter `problem` says why it is one, and `origin` where its bytes came from, if they were a message.
     """

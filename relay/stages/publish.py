@@ -2,11 +2,13 @@
 
     pending -> changes topic + state topic -> published        dead letters -> dead-letters topic -> done
     results -> command-results topic -> published
+    notices -> admitted at once: Notify tells their topic
 
 Only what the broker acknowledged without a gap is marked; the rest is published again, with the same ids.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -59,9 +61,11 @@ class Publish:
             Transient: the broker is not there; what it took before is marked.
             LeaseLost: another worker publishes this outbox now.
         """
-        rows = await self.outbox.to_publish(self.lease, MOST)
+        pending = await self.outbox.to_publish(self.lease, MOST)
+        told = await self._tell([row.event_id for row in pending if row.stream == "notices"])
+        rows = [row for row in pending if row.stream != "notices"]
         if not rows:
-            return 0
+            return told
         messages = [self._messages(row) for row in rows]
         published = await self.publisher.publish([each for some in messages for each in some])
         ends = accumulate(len(some) for some in messages)
@@ -73,10 +77,18 @@ class Publish:
         match published.error:
             case MessageRefused() as refused:
                 await self._put_aside(rows[len(done)], refused)
-                return len(done) + 1
+                return told + len(done) + 1
             case Transient() as error:
                 raise error
-        return len(done)
+        return told + len(done)
+
+    async def _tell(self, notices: Sequence[str]) -> int:
+        """Endpoints hear of their connection without Kafka in between."""
+        if not notices:
+            return 0
+        admitted = await self.admissions.admit(notices)
+        log.info("notice.admitted", connection=self.lease.subject, events=admitted.events)
+        return admitted.events
 
     def _messages(self, row: OutboxRow) -> tuple[Message, ...]:
         if row.stream == "dead-letters":

@@ -23,7 +23,8 @@ CONNECTIONS = "SELECT id FROM connections"
 FIND = """
     SELECT connection_id, remote_id FROM snapshots WHERE connection_id = ANY($1::text[]) AND remote_id = $2
     UNION SELECT connection_id, remote_id FROM outbox WHERE connection_id = ANY($1::text[]) AND remote_id = $2
-    UNION SELECT connection_id, remote_id FROM outbox WHERE connection_id = ANY($1::text[]) AND event_id = $2
+    UNION SELECT connection_id, remote_id FROM outbox
+    WHERE connection_id = ANY($1::text[]) AND event_id = $2 AND stream <> 'notices'
     LIMIT 20
 """
 # Numbers repeat between connections, and may be any text, one that is an id of relay's, too.
@@ -175,7 +176,7 @@ class ExplainStore:
 
     async def find(self, order: str, connection_id: str | None) -> list[tuple[str, str]]:
         """(connection, remote id) of the orders with this remote id, number, id in relay, or event; at most 20."""
-        if storable(order) != order:
+        if not order or storable(order) != order:
             return []
         async with self._database.session() as session:
             ids = [connection_id] if connection_id else [row["id"] for row in await session.fetch(CONNECTIONS)]

@@ -2,6 +2,8 @@
 
     add_notices (in the caller's transaction) -> take -> told | give_back -> forgotten after a while
 
+What a connection's notice tells goes to its customer's endpoints, too: by the outbox, with the same id and body.
+
 Taking is a claim for a minute, not a lock: nothing is held while a broker is asked. Two workers never hold notices of
 one subject at the same time, so these stay in order; a worker that dies in between costs a repeat with the same id.
 """
@@ -11,7 +13,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from relay.domain.connections import ConnectionState
-from relay.domain.notices import Notice, NoticeType
+from relay.domain.notices import Notice, NoticeType, notice_event
 from relay.store.database import Database
 from relay.store.trouble import storable
 
@@ -59,6 +61,17 @@ FORGET = """
 CONNECTION_IN = "SELECT customer_id, name, now() AS at FROM connections WHERE id = $1 AND state = $2 FOR NO KEY UPDATE"
 
 
+# Numbered from 1 without gaps, like an order's events; the connection is locked, so nobody else counts on meanwhile.
+# Those that retention has taken were admitted.
+TELL_ENDPOINTS = """
+    INSERT INTO outbox (event_id, stream, customer_id, connection_id, remote_id, sequence, type, occurred_at, body)
+    SELECT $1, 'notices', $2, $3, '', 1 + greatest(
+               (SELECT max(sequence) FROM outbox WHERE connection_id = $3 AND remote_id = ''),
+               (SELECT sequence FROM admitted WHERE connection_id = $3 AND remote_id = ''), 0), $4, $5, $6
+    ON CONFLICT (event_id) DO NOTHING
+"""
+
+
 async def add_notices(connection: "PoolConnectionProxy[asyncpg.Record]", notices: Sequence[Notice]) -> None:
     """Write notices in the caller's transaction, which holds the row of their subject; workers are woken at its commit.
 
@@ -94,9 +107,14 @@ async def add_connection_notice(
     The connection's row is locked, so that two who change it at the same time tell of it once.
     """
     row = await connection.fetchrow(CONNECTION_IN, connection_id, leaving)
-    if row is not None:
-        told = Notice(kind, row["customer_id"], connection_id, row["name"], row["at"], reason)
-        await add_notices(connection, [told])
+    if row is None:
+        return
+    told = Notice(kind, row["customer_id"], connection_id, row["name"], row["at"], storable(reason))
+    await add_notices(connection, [told])
+    body = notice_event(told).model_dump_json().encode()
+    await connection.execute(
+        TELL_ENDPOINTS, told.id, told.customer_id, connection_id, told.type, told.occurred_at, body
+    )
 
 
 class NoticeStore:

@@ -14,7 +14,7 @@ from relay.demo.received import Kind
 from relay.demo.receiver import always, receiver
 from relay.domain.access import given as access_given
 from relay.domain.access import written
-from relay.domain.events import EVENT_TYPES
+from relay.domain.catalogue import TYPES
 from relay.domain.signing import verifying_key
 from relay.store.database import opened
 from relay.store.keys import KeyStore
@@ -110,7 +110,7 @@ def test_an_endpoint_that_wants_everything_gets_every_sample_and_nothing_is_reco
         at(lambda: here.trust(keys))
         told = installed("endpoints", "test", "hook", "--all")
         types = [each.type for each in received(here, at)]
-    assert (told.code, types) == (0, list(EVENT_TYPES))
+    assert (told.code, types) == (0, list(TYPES))
     lines = told.out.splitlines()
     assert re.match(r"^purchase_order\.created  204 in \d+ ms from 127\.0\.0\.1  test_[0-9a-f]{24}$", lines[0])
     assert installed("deliveries", "list", "--json").json == []

@@ -8,11 +8,12 @@ import pytest
 
 from relay.demo.protheus_http import Options, simulated_protheus
 from relay.domain.connections import ConnectionState, Polled
-from relay.domain.notices import Notice, NoticeType
+from relay.domain.notices import Notice, NoticeType, notice_event
 from relay.embedded import broker
+from relay.store.explain import ExplainStore
 from relay.store.notices import FORGET, GIVE_BACK, TAKE, TOLD, NoticeStore, add_notices
 from tests.fixtures.line import PATIENCE, eventually, installed
-from tests.fixtures.store import NOW
+from tests.fixtures.store import NOW, attempt
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -196,6 +197,44 @@ async def test_pausing_a_connection_that_waits_for_a_person_tells_nothing(world,
     assert [each.type for each in await store.take(10)] == [NoticeType.CONNECTION_NEEDS_RECONNECT]
 
 
+async def test_endpoints_hear_of_a_connection_in_order_with_the_ids_and_bodies_of_the_topic(world, store):
+    by, hook = await world.connection(), await world.endpoint()
+    narrow = await world.endpoint("narrow", event_types=("connection.reconnected",))
+    other = await world.endpoint("other", "umbrella")
+    orders_only = await world.endpoint("orders", event_types=("purchase_order.updated",))
+    await refused(world, by, "no \x00 login")
+    await world.registry.set_connection(by.lease.subject, ConnectionState.ACTIVE)
+    rows = await world.outbox.to_publish(by.lease, 10)
+    admitted = await world.admissions.admit([row.event_id for row in reversed(rows)])
+    assert (admitted.events, admitted.deliveries) == (2, 3)
+    told = [(each.id, notice_event(each).model_dump_json().encode()) for each in await store.take(10)]
+    heads = []
+    while head := await world.heads(hook):
+        heads += [(each.event_id, each.body) for each in head]
+        await world.record(hook.lease, [attempt(each) for each in head])
+    assert heads == told
+    assert [each.event_id for each in await world.heads(narrow)] == [told[1][0]]
+    assert [await world.heads(other), await world.heads(orders_only)] == [[], []]
+
+
+async def test_what_endpoints_hear_of_a_connection_goes_on_after_retention_has_taken_what_was_before(world):
+    by = await world.connection()
+    for way in ("resume", "after retention"):
+        await refused(world, by)
+        await world.registry.set_connection(by.lease.subject, ConnectionState.ACTIVE)
+        rows = await world.outbox.to_publish(by.lease, 10)
+        assert (await world.admissions.admit([row.event_id for row in rows])).events == 2, way
+        await world.sql("DELETE FROM outbox")
+
+
+async def test_no_order_is_called_like_a_notice(world, store):
+    by = await world.connection()
+    await refused(world, by)
+    (told,) = await store.take(10)
+    orders = ExplainStore(world.database)
+    assert [await orders.find(told.id, None), await orders.find("", None)] == [[], []]
+
+
 async def test_a_connection_that_is_removed_leaves_its_notices(world, store):
     by = await world.connection()
     await refused(world, by)
@@ -246,6 +285,31 @@ async def test_a_refused_login_and_its_mending_are_told_on_the_operations_topic_
     assert (needs["subject"], needs["subject_id"], needs["subject_name"]) == ("connection", connection, "erp")
     assert "refuses the login" in needs["reason"]
     assert b"canary" not in b"".join([worker.path.read_bytes(), *(record.value() for record in records)])
+
+
+async def test_a_login_that_is_refused_later_and_mended_are_webhooks(line, erp):
+    erp.seed(1)
+    types = ["connection.needs_reconnect", "connection.reconnected"]
+    orders_only = line.receiver(name="orders", event_types=["created"])
+    async with line.receiver(event_types=types) as hook, orders_only as orders:
+        connection = await line.protheus(erp)
+        worker = await line.worker()
+        await line.synced(connection)
+        erp.login.change_password("other-canary")
+        await eventually(lambda: hook.tally.unique == 1, "told that it is refused")
+        assert (await line.registry.connection(connection)).subject.state is ConnectionState.NEEDS_RECONNECT
+        await line.control.reconnect(connection, {"username": erp.username, "password": "other-canary"})
+        await eventually(lambda: hook.tally.unique == 2, "told that it is mended")
+        assert (hook.tally.unverified, orders.tally.received) == (0, 0)
+        came = [hook.received.get_nowait() for _ in types]
+        assert [each.type for each in came] == types
+        assert {orjson.loads(each.body)["data"]["subject_id"] for each in came} == {connection}
+        assert [await worker.stop()] == [0]
+    _, records = await operations(line, 2)
+    assert [(each.event_id, each.body) for each in came] == [
+        (dict(record.headers())["ce_id"].decode(), record.value()) for record in records
+    ]
+    assert b"canary" not in b"".join([worker.path.read_bytes(), *(each.body for each in came)])
 
 
 @pytest.mark.slow

@@ -26,7 +26,6 @@ from relay.cli.program import app
 from relay.connectors import CONNECTORS
 from relay.docs import generated, stale
 from relay.docs.configuration import configuration_page
-from relay.docs.notices import sample_notice
 from relay.docs.pages import ROOT
 from relay.domain import flow, results
 from relay.domain.changes import ChangeKind
@@ -41,6 +40,7 @@ from relay.domain.events import EVENT_TYPES
 from relay.domain.health import PROBED_FOR
 from relay.domain.intake import given_message
 from relay.domain.messages import Incoming, Reason
+from relay.domain.notice_samples import sample_notice
 from relay.domain.notices import NoticeType, notice_event
 from relay.domain.retry import SCHEDULE, classify, refused
 from relay.domain.samples import sample_event

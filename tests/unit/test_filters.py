@@ -19,6 +19,8 @@ from relay.domain.filters.comparisons import SIGNS, number
 from relay.domain.filters.conditions import RESERVED
 from relay.domain.filters.event_fields import COMPARED, EVENT, Kind
 from relay.domain.filters.parser import DEEPEST, MOST_VALUES
+from relay.domain.notice_samples import sample_notice
+from relay.domain.notices import NoticeType, notice_event
 from relay.domain.results import Outcome
 from relay.domain.samples import sample_event
 
@@ -509,3 +511,19 @@ def test_conditions_are_asked_of_results_too_and_a_missing_order_is_nothing(text
 def test_a_word_that_no_outcome_is_is_refused():
     with pytest.raises(UserError, match="never stands there"):
         where_given('data.outcome == "done"')
+
+
+NOTICE = orjson.loads(notice_event(sample_notice(NoticeType.CONNECTION_NEEDS_RECONNECT)).model_dump_json())
+
+
+@pytest.mark.parametrize(
+    ("text", "holds"),
+    [
+        ('type == "connection.needs_reconnect" and data.subject_name == "protheus"', True),
+        ('data.reason contains "refuses the login"', True),
+        ('type startswith "purchase_order."', False),
+        ("data.order.total > 1", False),
+    ],
+)
+def test_conditions_are_asked_of_a_connections_notices_too(text, holds):
+    assert parse(where_given(text)).holds(NOTICE) is holds

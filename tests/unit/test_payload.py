@@ -10,6 +10,8 @@ from relay.docs.pages import ROOT
 from relay.domain.command_samples import sample_result
 from relay.domain.endpoints import Payload
 from relay.domain.events import EVENT_TYPES
+from relay.domain.notice_samples import sample_notice
+from relay.domain.notices import NoticeType, notice_event
 from relay.domain.payload import LARGEST_FAT, MOST_PATHS, ThinEvent, shaped
 from relay.domain.results import Outcome
 from relay.domain.samples import sample_event
@@ -90,3 +92,8 @@ def test_a_thin_result_fits_its_schema_and_holds_no_order(outcome):
     assert not {"order", "said", "would_send", "refusals"} & known
     assert made["data"]["reasons"] == [each["reason"] for each in whole["refusals"]]
     assert shaped(body, Payload.FAT) is body
+
+
+def test_a_notice_is_small_and_the_same_thin_or_whole():
+    body = notice_event(sample_notice(NoticeType.CONNECTION_NEEDS_RECONNECT)).model_dump_json().encode()
+    assert shaped(body, Payload.THIN) is shaped(body, Payload.FAT) is body

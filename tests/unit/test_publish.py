@@ -13,7 +13,7 @@ from relay.domain.dead_letters import origin_of
 from relay.domain.errors import LeaseLost, Unavailable
 from relay.domain.messages import Incoming, MessageRefused, Reason
 from relay.domain.results import Outcome, ResultData
-from relay.ports import Rejected, expired_letter
+from relay.ports import OutboxEntry, Rejected, expired_letter
 from relay.stages.poll import Patience, Poll
 from relay.stages.publish import Destinations, Publish
 from relay.stages.take import Take
@@ -248,3 +248,23 @@ def test_a_dead_letter_of_a_message_is_that_message_byte_for_byte():
     assert (headers["relay-reason"], headers["relay-original-topic"]) == (b"expired", b"commands")
     assert (headers["relay-original-partition"], headers["relay-original-offset"]) == (b"2", b"17")
     assert states(world) == ["relayed"]
+
+
+def notice(number):
+    """A connection's notice in the outbox, where it is of no order."""
+    return OutboxEntry(f"ntc_{number}", "notices", "", number, "connection.needs_reconnect", START, b"{}")
+
+
+def test_endpoints_hear_of_their_connection_though_no_broker_is_there():
+    world, broker = outbox_of(notice(1), notice(2)), Broker(breaks=[(0, AWAY)])
+    assert published(world, broker, times=2) == [2, 0]
+    assert [each["event_id"] for each in world.deliveries.values()] == ["ntc_1", "ntc_2"]
+    assert (states(world), broker.taken) == (["relayed"] * 2, [])
+
+
+def test_a_notice_between_changes_leaves_them_as_they_are():
+    world, broker = told(order("1")), Broker()
+    run(world.save_page(LEASE, connection(), [], [notice(1)], None))
+    assert published(world, broker, times=2) == [2, 0]
+    assert states(world) == ["published", "relayed"]
+    assert len(broker.taken) == 2

@@ -11,6 +11,7 @@ from relay.domain.advice import advice
 from relay.domain.deliveries import Answer
 from relay.domain.endpoints import EndpointOptions, Verification
 from relay.domain.events import EVENT_TYPES
+from relay.domain.notices import CONNECTION_TYPES
 from relay.domain.results import RESULT_TYPES
 from relay.domain.trials import trial_event
 from relay.domain.verification import (
@@ -212,3 +213,10 @@ def test_a_sample_for_a_test_names_its_own_id_and_the_endpoints_customer(event_t
 def test_a_sample_result_for_a_test_names_the_endpoints_customer(event_type):
     message_id, event = trial_event(event_type, "globex", "0a1b", NOW)
     assert (message_id, event.type, event.timestamp, event.data.customer_id) == ("test_0a1b", event_type, NOW, "globex")
+
+
+@pytest.mark.parametrize("event_type", CONNECTION_TYPES)
+def test_a_sample_notice_for_a_test_names_its_own_id_and_the_endpoints_customer(event_type):
+    message_id, event = trial_event(event_type, "globex", "0a1b", NOW)
+    assert (message_id, event.type, event.timestamp) == ("test_0a1b", event_type, NOW)
+    assert (event.data.notice_id, event.data.customer_id) == ("test_0a1b", "globex")

@@ -15,6 +15,7 @@ from pydantic import AwareDatetime, BaseModel
 
 from relay.domain.catalogue import TYPES
 from relay.domain.events import ChangeEvent
+from relay.domain.notices import NoticeEvent
 from relay.domain.orders import VOLATILE, PurchaseOrder
 from relay.domain.results import CommandResult
 
@@ -85,10 +86,13 @@ def _plain(kind: type) -> Shape:
     return next((Shape(each, words=words) for known, each in _KINDS if issubclass(kind, known)), ANYTHING)
 
 
-_EVENT, _RESULT, _ORDER = _plain(ChangeEvent), _plain(CommandResult), _plain(PurchaseOrder)
-_DATA = replace(_EVENT.fields["data"], fields={**_RESULT.fields["data"].fields, **_EVENT.fields["data"].fields})
+_EVENT, _RESULT, _NOTICE, _ORDER = map(_plain, (ChangeEvent, CommandResult, NoticeEvent, PurchaseOrder))
+_DATA = Shape(
+    Kind.OBJECT,
+    {name: each for kind in (_NOTICE, _RESULT, _EVENT) for name, each in kind.fields["data"].fields.items()},
+)
 
 EVENT = replace(_EVENT, fields={**_EVENT.fields, "type": Shape(Kind.TEXT, words=TYPES), "data": _DATA})
-"""A whole event: a change, or a command's result, which has other fields in its data."""
+"""A whole event: a change, or a command's result or a connection's notice, which have other fields in their data."""
 COMPARED = replace(_ORDER, fields={name: each for name, each in _ORDER.fields.items() if name not in VOLATILE})
 """The fields of an order that are compared between two looks at it."""
