@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from relay.cli.options import AsJson, Data, Name
+from relay.cli.handed_over import TokenFile, hand_over_token, private, tell_token
+from relay.cli.options import AsJson, Data, Name, Yes
 from relay.cli.running import with_relay
-from relay.cli.shown import document, line
+from relay.cli.shown import document, line, told
 
 if TYPE_CHECKING:
     from relay.client import Client
@@ -26,43 +27,33 @@ def check(name: Name, *, data: Data = None, as_json: AsJson = False) -> None:
 def token(
     name: Name,
     *,
-    token_file: Annotated[
-        Path | None, typer.Option(help="Write the token here, mode 0600, instead of showing it.")
-    ] = None,
+    token_file: TokenFile = None,
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a new token for the control API, shown once; the one before it is good no more."""
-    from relay.cli.handed_over import private
-
     with private(token_file, "--token-file") as file:
         made = with_relay(data, lambda relay: relay.rotate_token(name))
-        if file:
-            file.write(f"{made.token}\n")
-    if as_json:
-        document(made.model_dump(mode="json", exclude={"token"} if token_file else None))
-        return
-    line(f"token written to {token_file}" if token_file else f"token of this connection, shown only now: {made.token}")
-    line(f"good for {made.connection.customer}/{made.connection.name} ({made.connection.id}) only")
+        hand_over_token(made, file)
+    of = made.connection
+    good_for = f"{of.customer}/{of.name} ({of.id}) only"
+    tell_token(made, token_file, "token of this connection", good_for, as_json=as_json)
 
 
 def disconnect(
     name: Name,
     *,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Yes = False,
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
     """Erase a connection's credentials and token; its orders and events are kept."""
     from relay.cli.given import confirm
 
-    if not yes:
-        confirm(f"Erase the credentials and the token of connection {name}?")
+    confirm(f"Erase the credentials and the token of connection {name}?", yes=yes)
     seen = with_relay(data, lambda relay: relay.disconnect(name))
-    if as_json:
-        document(seen)
-    else:
-        line(f"disconnected {seen.customer}/{seen.name} ({seen.id}): its orders and events are kept")
+    done = f"disconnected {seen.customer}/{seen.name} ({seen.id}): its orders and events are kept"
+    told(seen, done, as_json=as_json)
 
 
 def export(
@@ -73,7 +64,6 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write all that is known of a connection to a file, as lines of JSON: its orders and its events."""
-    from relay.cli.handed_over import private
 
     async def work(relay: "Client") -> int:
         lines = 0
@@ -86,10 +76,7 @@ def export(
         return lines
 
     written = with_relay(data, work)
-    if as_json:
-        document({"file": str(file), "lines": written})
-    else:
-        line(f"{written} lines written to {file}")
+    told({"file": str(file), "lines": written}, f"{written} lines written to {file}", as_json=as_json)
 
 
 def tell_look(look: "FirstLook") -> None:

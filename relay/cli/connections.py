@@ -10,10 +10,10 @@ from relay.cli import mapping as mappings
 from relay.cli.completion import connector_names
 from relay.cli.connection_life import tell_look
 from relay.cli.mapping import Mapped
-from relay.cli.options import AsJson, Customer, Data, Name
+from relay.cli.options import AsJson, Customer, Data, Name, Yes
 from relay.cli.running import with_relay
 from relay.cli.schedules import Blackout, CompareEvery, Hours, PollEvery, PollSlowest, ReconcileEvery, TimeZone
-from relay.cli.shown import details, document, line, note, table
+from relay.cli.shown import details, document, line, note, table, told
 from relay.cli.syncs import HISTORY, Back, FirstAnnounce
 from relay.domain.syncs import Announce
 
@@ -172,20 +172,16 @@ def reconnect(
 def remove(
     name: Name,
     *,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Yes = False,
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
     """Remove a connection with its orders, events and deliveries. This cannot be undone."""
     from relay.cli.given import confirm
 
-    if not yes:
-        confirm(f"Remove connection {name} with its orders, events and deliveries?")
+    confirm(f"Remove connection {name} with its orders, events and deliveries?", yes=yes)
     removed = with_relay(data, lambda relay: relay.remove_connection(name))
-    if as_json:
-        document(removed)
-    else:
-        line(f"removed {removed.customer}/{removed.name} ({removed.id})")
+    told(removed, f"removed {removed.customer}/{removed.name} ({removed.id})", as_json=as_json)
 
 
 # After its own commands: help lists them in this order.

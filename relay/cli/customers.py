@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from relay.cli.options import AsJson, Data
+from relay.cli.options import AsJson, Data, Yes
 from relay.cli.running import with_relay
-from relay.cli.shown import details, document, line, table
+from relay.cli.shown import details, document, table, told
 
 if TYPE_CHECKING:
     from relay.control.customers import CustomerView
@@ -48,30 +48,23 @@ def add(
 ) -> None:
     """Add a customer. A new connection or endpoint does so by itself, so that this is seldom needed."""
     added = with_relay(data, lambda relay: relay.add_customer(customer))
-    if as_json:
-        document(added)
-    else:
-        line(f"added {added.id}")
+    told(added, f"added {added.id}", as_json=as_json)
 
 
 @app.command("remove")
 def remove(
     customer: Id,
     *,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Yes = False,
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
     """Remove a customer that has no connections and endpoints left, with its data keys."""
     from relay.cli.given import confirm
 
-    if not yes:
-        confirm(f"Remove customer {customer} and its data keys?")
+    confirm(f"Remove customer {customer} and its data keys?", yes=yes)
     removed = with_relay(data, lambda relay: relay.remove_customer(customer))
-    if as_json:
-        document(removed)
-    else:
-        line(f"removed {removed.id}")
+    told(removed, f"removed {removed.id}", as_json=as_json)
 
 
 def _tell(seen: "CustomerView", *, as_json: bool) -> None:

@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from relay.cli.handed_over import SecretFile, hand_over, private, tell_keys
+from relay.cli.handed_over import SecretFile, TokenFile, hand_over, hand_over_token, private, tell_keys, tell_token
 from relay.cli.options import AsJson, Data, Name, moment, span
 from relay.cli.running import with_relay
-from relay.cli.shown import document, line, table
+from relay.cli.shown import document, line, table, told
 from relay.domain.errors import UserError
 from relay.domain.rotation import Signing
 
@@ -73,26 +72,19 @@ def pull_token(
     name: Name,
     *,
     revoke: Annotated[bool, typer.Option("--revoke", help="End the token; give no new one.")] = False,
-    token_file: Annotated[
-        Path | None, typer.Option(help="Write the token here, mode 0600, instead of showing it.")
-    ] = None,
+    token_file: TokenFile = None,
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
     """Give an endpoint a new pull token: with it a receiver reads the endpoint's events over HTTP. The old one ends."""
     if revoke:
         ended = with_relay(data, lambda relay: relay.revoke_pull_token(name))
-        document(ended) if as_json else line(f"no pull token is good for {ended.customer}/{ended.name} ({ended.id})")
+        told(ended, f"no pull token is good for {ended.customer}/{ended.name} ({ended.id})", as_json=as_json)
         return
     with private(token_file, "--token-file") as file:
         made = with_relay(data, lambda relay: relay.issue_pull_token(name))
-        if file:
-            file.write(f"{made.token}\n")
-    if as_json:
-        document({**made.model_dump(mode="json", exclude={"token"} if token_file else None)})
-        return
-    line(f"pull token written to {token_file}" if token_file else f"pull token, shown only now: {made.token}")
-    line(f"good for GET {made.path}")
+        hand_over_token(made, file)
+    tell_token(made, token_file, "pull token", f"GET {made.path}", as_json=as_json)
 
 
 def _tell_live(live: Sequence["KeyView"]) -> None:

@@ -9,9 +9,9 @@ import typer
 from relay.cli import endpoint_keys, endpoint_test
 from relay.cli.given import access_of, settings_of
 from relay.cli.handed_over import SecretFile, hand_over, private, tell_keys
-from relay.cli.options import AsJson, Customer, Data, Name, span
+from relay.cli.options import AsJson, Customer, Data, Name, Yes, span
 from relay.cli.running import with_relay
-from relay.cli.shown import brief, details, document, line, note, table
+from relay.cli.shown import brief, details, document, line, note, table, told
 from relay.domain.endpoints import EndpointOptions
 from relay.domain.errors import UserError
 from relay.domain.rotation import Signing
@@ -204,20 +204,16 @@ app.command("test")(endpoint_test.send_samples)
 def remove(
     name: Name,
     *,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Yes = False,
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
     """Remove an endpoint with its deliveries. This cannot be undone."""
     from relay.cli.given import confirm
 
-    if not yes:
-        confirm(f"Remove endpoint {name} with its deliveries?")
+    confirm(f"Remove endpoint {name} with its deliveries?", yes=yes)
     removed = with_relay(data, lambda relay: relay.remove_endpoint(name))
-    if as_json:
-        document(removed)
-    else:
-        line(f"removed {removed.customer}/{removed.name} ({removed.id})")
+    told(removed, f"removed {removed.customer}/{removed.name} ({removed.id})", as_json=as_json)
 
 
 def _all_or(names: list[str] | None) -> list[str] | None:

@@ -77,8 +77,10 @@ def access_of(file: Path) -> dict[str, Any]:
     return found
 
 
-def confirm(question: str) -> None:
-    """Go on when a person says yes. Raises typer.Abort, and UserError when there is no terminal to ask on."""
+def confirm(question: str, *, yes: bool) -> None:
+    """Go on when a person says yes, or has. Raises typer.Abort, and UserError when there is no terminal to ask on."""
+    if yes:
+        return
     if not sys.stdin.isatty():
         raise UserError(f"no terminal to ask: {question} Give --yes")
     typer.confirm(question, abort=True, err=True)

@@ -1,4 +1,4 @@
-"""Handed over: what a receiver verifies with, shown once or written to a file that only its owner can read."""
+"""Handed over: secrets and tokens, shown once or written to a file that only its owner can read."""
 
 import os
 from collections.abc import Iterator
@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from relay.cli.shown import line
+from relay.cli.shown import document, line
 from relay.domain.errors import AlreadyThere, UserError
 
 if TYPE_CHECKING:
     from relay.control import EndpointAdded, SecretRotated
+    from relay.control.connection_views import ConnectionToken
+    from relay.control.pull import PullToken
 
 SecretFile = Annotated[
     Path | None,
     typer.Option(help="Write what the receiver verifies with here, mode 0600, instead of showing the secret."),
 ]
+
+TokenFile = Annotated[Path | None, typer.Option(help="Write the token here, mode 0600, instead of showing it.")]
 
 
 @contextmanager
@@ -54,3 +58,20 @@ def tell_keys(made: "EndpointAdded | SecretRotated", secret_file: Path | None) -
         line(f"public key for the receiver: {made.public_key}")
     if secret_file is not None:
         line(f"{'signing secret' if made.secret else 'public key'} written to {secret_file}")
+
+
+def hand_over_token(made: "ConnectionToken | PullToken", file: TextIO | None) -> None:
+    """Into the file, if there is one."""
+    if file:
+        file.write(f"{made.token}\n")
+
+
+def tell_token(
+    made: "ConnectionToken | PullToken", token_file: Path | None, called: str, good_for: str, *, as_json: bool
+) -> None:
+    """On the screen; the token only when it was not written to a file."""
+    if as_json:
+        document(made.model_dump(mode="json", exclude={"token"} if token_file else None))
+        return
+    line(f"{called} written to {token_file}" if token_file else f"{called}, shown only now: {made.token}")
+    line(f"good for {good_for}")

@@ -55,6 +55,7 @@ def _moment(text: str | datetime, like: str) -> datetime:
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, and errors as JSON.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 Data = Annotated[
     Path | None,
     typer.Option("--data", help="Directory of the embedded parts (default: RELAY_DATA, or ~/.relay).", metavar="DIR"),

@@ -34,6 +34,14 @@ def line(text: str) -> None:
     typer.echo("\n".join(clean(each) for each in text.splitlines()))
 
 
+def told(value: BaseModel | Mapping[str, Any], text: str, *, as_json: bool) -> None:
+    """What was done: as a JSON document, or in a line."""
+    if as_json:
+        document(value)
+    else:
+        line(text)
+
+
 def note(text: str) -> None:
     """A line about the work, to standard error."""
     typer.echo("\n".join(clean(each) for each in text.splitlines()), err=True)

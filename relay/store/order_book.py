@@ -14,6 +14,7 @@ import orjson
 from relay.domain.errors import NotFound
 from relay.domain.orders import Tree, order_id
 from relay.store.database import Database
+from relay.store.log import PAGE_BYTES
 from relay.store.orders import called
 
 CONNECTION = "SELECT id, customer_id FROM connections WHERE id = $1"
@@ -63,8 +64,6 @@ LAST = """
         ORDER BY connection_id DESC, position DESC LIMIT 1), 0) AS last
     FROM unnest($1::text[]) AS asked(id)
 """
-PAGE_BYTES = 4 * 1024 * 1024
-"""Bodies in a page: a reader of fat events must not cost the memory that delivering needs."""
 
 
 @dataclass(frozen=True, slots=True)
