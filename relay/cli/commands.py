@@ -1,5 +1,6 @@
 """`relay commands`: what is asked of ERPs, where each stands, and what became of it."""
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -14,6 +15,7 @@ from relay.cli.options import AsJson, Data, span
 from relay.cli.running import with_relay
 from relay.cli.shown import brief, details, document, line, note, table, worded
 from relay.domain.commands import CommandType
+from relay.domain.errors import Throttled
 from relay.domain.results import Outcome
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ app = typer.Typer(help="What is asked of ERPs: new orders, other values, lines c
 WAIT, LONGEST_WAIT = timedelta(seconds=60), timedelta(seconds=60)
 BAD = {Outcome.REJECTED, Outcome.EXPIRED, Outcome.UNKNOWN}
 REFUSED, UNFINISHED = 1, 3
+PAUSE = 1.0
+"""Seconds."""
 
 Of = Annotated[
     str | None,
@@ -70,7 +74,7 @@ def send(  # noqa: PLR0913 - one per option
         asked = asked_in(file, of)
         if wait and not as_json:
             note(f"waiting up to {wait.total_seconds():g} s for results ...")
-        return await _sent(relay, [tried(each) for each in asked] if dry_run else asked, wait)
+        return await sent(relay, [tried(each) for each in asked] if dry_run else asked, wait)
 
     found = with_relay(data, work)
     if as_json:
@@ -158,12 +162,22 @@ def tell(found: "CommandView") -> None:
         _tell_result(found.result["data"])
 
 
-async def _sent(relay: "Client", asked: Sequence[Mapping[str, Any]], wait: timedelta) -> "list[CommandView]":
-    """All of them on their way first, in their order; then each as it is when it is over, or when the time is."""
-    found = [await relay.send_command(each) for each in asked]
+async def sent(
+    relay: "Client", asked: Sequence[Mapping[str, Any]], wait: timedelta, *, pause: float = PAUSE
+) -> "list[CommandView]":
+    """All of them on their way first, in their order; then each as it is when it is over, or when the time is.
+
+    relay may ask for a pause of `pause` seconds among many calls.
+    """
+    found: list[CommandView] = []
+    while len(found) < len(asked):
+        try:
+            found.append(await relay.send_command(asked[len(found)]))
+        except Throttled:
+            await asyncio.sleep(pause)
     until = time.monotonic() + wait.total_seconds()
     for place, each in enumerate(asked):
-        while found[place].done_at is None and (left := until - time.monotonic()) >= 1:
+        while (left := until - time.monotonic()) >= 1 and found[place].done_at is None:
             found[place] = await relay.send_command(each, wait=min(LONGEST_WAIT, timedelta(seconds=left)))
     return found
 

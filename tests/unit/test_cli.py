@@ -6,16 +6,19 @@ import re
 import signal
 import subprocess
 import sys
+from datetime import timedelta
 
 import orjson
 import pytest
 import typer
 
 from relay import __version__
+from relay.cli.commands import sent
 from relay.cli.program import ARRANGED, app
 from relay.cli.running import GARBAGE, settled
 from relay.cli.shown import brief, clean, details, table, worded
 from relay.domain.commands import CommandType, read_command
+from relay.domain.errors import Throttled
 from relay.vault.keyring import Keyring
 
 pytest_plugins = ["tests.fixtures.cli"]
@@ -177,6 +180,20 @@ def test_a_database_that_does_not_answer_is_another_exit_code(relay, environment
 
 
 # Connectors and keys
+
+
+async def test_many_commands_are_sent_in_their_order_though_relay_asks_for_a_pause():
+    taken, refuse = [], [False, True, True, False, True]
+
+    class Relay:
+        async def send_command(self, command):
+            if refuse and refuse.pop():
+                raise Throttled("too many calls: wait 1 s")
+            taken.append(command)
+
+    await sent(Relay(), [{"command_id": str(number)} for number in range(4)], timedelta(0), pause=0)
+    assert [each["command_id"] for each in taken] == ["0", "1", "2", "3"]
+    assert refuse == []
 
 
 @pytest.mark.parametrize("kind", CommandType)
