@@ -602,6 +602,8 @@ async def test_a_400_with_rms_words_is_refused_whatever_it_says():
     assert caught.value.said == "Formato inesperado da linha"
     with pytest.raises(UnexpectedReply):
         await answered(answering(400, html="<html>Bad Request</html>"))
+    with pytest.raises(Unsupported):
+        await answered(answering(404, json={"code": "404", "message": "Recurso não encontrado"}))
     for status, error in ((401, CredentialsRefused), (403, Unsupported)):
         with pytest.raises(error):
             await answered(answering(status))

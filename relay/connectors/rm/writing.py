@@ -9,7 +9,7 @@ and is looked for by it, and a change is built from the movement as it is read j
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, cast
 from urllib.parse import quote
 
@@ -60,6 +60,8 @@ class Sending:
     remote_id: str | None = None
     places: Mapping[int, int] = field(default_factory=dict)
     gone: frozenset[str] = frozenset()
+    conflict: Refusal | None = None
+    """What was found while it was prepared: nothing is sent then."""
 
 
 @dataclass(slots=True)
@@ -101,6 +103,8 @@ class RmWriter:
     async def write(self, prepared: Prepared) -> str:
         """Make the call, once. The order's remote id."""
         sending: Sending = prepared.inner
+        if sending.conflict:
+            raise WriteRefused([sending.conflict])
         reply = await self.movements.send(sending.method, sending.path, sending.content)
         if not reply.is_success:
             self._raise_refusal(reply, sending)
@@ -127,20 +131,21 @@ class RmWriter:
             message, fix = f"RM has no movement {command.remote_id} any more", "Look the order up again"
             raise WriteRefused([_no(RefusalReason.CONFLICT, "remote_id", message, fix)])
         read, _ = self.assembler.order(record)
-        now = read.remote_version
-        if order is not None and order.remote_version != now:
-            message, fix = f"the order was changed meanwhile: its version is now {now}", "Look at it, and send it again"
-            raise WriteRefused([_no(RefusalReason.CONFLICT, "expected_version", message, fix)])
         drafted = self._drafting.changed(command, mended(record), self.movements.spelling)
         gone = frozenset(command.lines) if isinstance(command, CancelLines) else frozenset()
         path = f"{ONE_PATH}/{quote(command.remote_id, safe='')}"
-        return _ready("PUT", path, drafted, command.remote_id, gone)
+        ready = _ready("PUT", path, drafted, command.remote_id, gone)
+        if order is not None and order.remote_version != read.remote_version:
+            message = f"the order was changed meanwhile: its version is now {read.remote_version}"
+            conflict = _no(RefusalReason.CONFLICT, "expected_version", message, "Look at it, and send it again")
+            return Prepared(ready.preview, replace(ready.inner, conflict=conflict))
+        return ready
 
     def _raise_refusal(self, reply: httpx.Response, sending: Sending) -> None:
         """What a failure means: refused, busy, or open. Raises WriteRefused, or the error of the status."""
         said = fault_of(text_of(reply))
         known = refused if reply.status_code == httpx.codes.BAD_REQUEST and said else refusals_in
-        if reply.status_code == httpx.codes.NOT_FOUND and said:
+        if reply.status_code == httpx.codes.NOT_FOUND and said and sending.remote_id:
             message, fix = "RM has no such movement any more", "Look the order up again"
             raise WriteRefused([_no(RefusalReason.CONFLICT, "remote_id", message, fix)], said=kept(said))
         if reply.status_code in {httpx.codes.BAD_REQUEST, httpx.codes.INTERNAL_SERVER_ERROR}:
