@@ -1,7 +1,7 @@
 """Effects: whether a command that was sent took effect, told by the order as it was before and as it is now.
 
     effect(command, before, now, capabilities) -> YES      what it asks for is there
-                                               -> NO       the order is as it was: nothing has happened to it
+                                               -> NO       the order is as it was, or its status, if that is asked for
                                                -> UNCLEAR  somebody changed it, and what was asked for is not there
 
 A create leaves no order to look at: it is found by its mark. NO is only certain once the ERP no longer works on it.
@@ -60,7 +60,18 @@ def effect(command: Command, before: Tree | None, now: Tree | None, capabilities
         return Effect.UNCLEAR
     if _done(command, before, now, _Readable(capabilities)):
         return Effect.YES
-    return Effect.NO if now is not None and before == now else Effect.UNCLEAR
+    return Effect.NO if now is not None and _untouched(command, before, now) else Effect.UNCLEAR
+
+
+def _untouched(command: Command, before: Tree, now: Tree) -> bool:
+    """Whether nothing has happened to the order, as far as the command is concerned.
+
+    One that asks for a status asks for it still while the status is the same, whoever changed what else: half of an
+    approval in two steps, say, has given a draft its number.
+    """
+    if command.type in _REACHED:
+        return all(before[name] == now[name] for name in ("status", "approval_status", "remote_was_deleted"))
+    return before == now
 
 
 def shown(command: Command, before: Tree | None, last: Tree | None, capabilities: Capabilities) -> bool:

@@ -155,6 +155,13 @@ def test_the_status_tells(type, status):  # noqa: A002 - the command's own word
     assert seen(command(type), bought(status=Status.ON_HOLD), before) is Effect.UNCLEAR
 
 
+def test_a_status_that_is_asked_for_still_is_not_there_whoever_changed_what_else():
+    before = bought(status=Status.DRAFT)
+    assert seen(command("approve"), changed(before, number="9", remote_version="2"), before) is Effect.NO
+    assert seen(command("cancel"), changed(before, buyer="Ana"), before) is Effect.NO
+    assert seen(command("cancel"), changed(before, status=Status.CLOSED), before) is Effect.UNCLEAR
+
+
 def test_the_approval_tells_where_the_status_does_not():
     before = bought(status=Status.OTHER)
     assert seen(command("approve"), changed(before, approval_status=ApprovalStatus.APPROVED), before) is Effect.YES
