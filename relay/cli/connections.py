@@ -12,7 +12,17 @@ from relay.cli.connection_life import tell_look
 from relay.cli.mapping import Mapped
 from relay.cli.options import AsJson, Customer, Data, Name, Yes
 from relay.cli.running import with_relay
-from relay.cli.schedules import Blackout, CompareEvery, Hours, PollEvery, PollSlowest, ReconcileEvery, TimeZone
+from relay.cli.schedules import (
+    Blackout,
+    CallsAtOnce,
+    CallsPerSecond,
+    CompareEvery,
+    Hours,
+    PollEvery,
+    PollSlowest,
+    ReconcileEvery,
+    TimeZone,
+)
 from relay.cli.shown import details, document, line, note, table, told
 from relay.cli.syncs import HISTORY, Back, FirstAnnounce
 from relay.domain.syncs import Announce
@@ -57,6 +67,8 @@ def add(  # noqa: PLR0913 - one per option
     hours: Hours = None,
     blackout: Blackout = None,
     time_zone: TimeZone = None,
+    calls_per_second: CallsPerSecond = None,
+    calls_at_once: CallsAtOnce = None,
     check: Check = True,
     data: Data = None,
     as_json: AsJson = False,
@@ -79,7 +91,7 @@ def add(  # noqa: PLR0913 - one per option
         settings_given,
     )
 
-    schedule = schedules.given(poll_slowest, compare_every, hours, blackout, time_zone)
+    schedule = schedules.given(poll_slowest, compare_every, hours, blackout, time_zone, calls_per_second, calls_at_once)
     connector = connector_named(CONNECTORS, kind)
     given = settings_of(connector.settings, settings or [])
     settings_given(connector, given)  # before somebody types a password for nothing

@@ -53,15 +53,25 @@ Blackout = Annotated[
         "--blackout", help="Never ask the ERP then: Sun 00:00-04:00; again for more; any: none.", metavar="WINDOW"
     ),
 ]
+CallsPerSecond = Annotated[
+    float | None,
+    typer.Option(help="Calls of the ERP per second, on average (default: what its connector says).", metavar="NUMBER"),
+]
+CallsAtOnce = Annotated[
+    int | None,
+    typer.Option(help="Calls of the ERP at the same time (default: what its connector says).", metavar="NUMBER"),
+]
 TimeZone = Annotated[str | None, typer.Option(help="Whose clock that is: America/Sao_Paulo.", metavar="ZONE")]
 
 
-def given(
+def given(  # noqa: PLR0913, PLR0917 - one per option
     slowest: timedelta | None,
     compare_every: timedelta | str | None,
     hours: list[str] | None,
     blackout: list[str] | None,
     time_zone: str | None,
+    calls_per_second: float | None,
+    calls_at_once: int | None,
 ) -> dict[str, Any]:
     """What was given of a schedule, by the names of its fields. `hours` are given as a whole."""
     found: dict[str, Any] = {}
@@ -69,6 +79,8 @@ def given(
         found["slowest"] = slowest
     if compare_every is not None:
         found["compare_every"] = None if compare_every == NEVER else compare_every
+    paces = {"calls_per_second": calls_per_second, "calls_at_once": calls_at_once}
+    found |= {name: value for name, value in paces.items() if value is not None}
     windows = {"open": _windows(hours), "closed": _windows(blackout), "zone": time_zone}
     if some := {name: value for name, value in windows.items() if value is not None}:
         found["hours"] = some
@@ -90,11 +102,13 @@ def change(  # noqa: PLR0913 - one per option
     hours: Hours = None,
     blackout: Blackout = None,
     time_zone: TimeZone = None,
+    calls_per_second: CallsPerSecond = None,
+    calls_at_once: CallsAtOnce = None,
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
-    """Change how often and when the ERP is asked: what is given, and nothing else."""
-    schedule = given(poll_slowest, compare_every, hours, blackout, time_zone)
+    """Change how often, how fast and when the ERP is asked: what is given, and nothing else."""
+    schedule = given(poll_slowest, compare_every, hours, blackout, time_zone, calls_per_second, calls_at_once)
     if not schedule and poll_every is None and reconcile_every is None:
         raise UserError("nothing to change: give at least one of the options")
     seen = with_relay(

@@ -37,7 +37,7 @@ Every = Annotated[Span, BeforeValidator(_no_number)]
 
 
 class Schedule(BaseModel):
-    """How a connection's polling adapts, when its ERP may be asked, and how often all of it is compared."""
+    """How a connection's polling adapts, when and how fast its ERP may be asked, how often all of it is compared."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -46,6 +46,12 @@ class Schedule(BaseModel):
         COMPARE_EVERY, description="How often all orders are read and compared, at night; null: never."
     )
     hours: Hours = Hours()
+    calls_per_second: float | None = Field(
+        None, gt=0, le=1000, description="Calls of the ERP per second, on average; null: what its connector says."
+    )
+    calls_at_once: int | None = Field(
+        None, ge=1, le=64, description="Calls of the ERP at the same time; null: what its connector says."
+    )
 
     def off_peak(self) -> Hours:
         """When all orders are compared: at night by the clock of its zone, or when it is open if it never is then."""

@@ -1,7 +1,7 @@
 """What a connector is: one ERP dialect, what it reads and what can be asked of it."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,6 +11,7 @@ from relay.domain.capabilities import Capabilities, SourceField
 from relay.domain.connections import Cursor
 from relay.domain.mapping import MappingOverrides, Overridable, Revisions
 from relay.domain.orders import PurchaseOrder
+from relay.domain.schedules import Schedule
 from relay.ports.writing import Writer
 
 if TYPE_CHECKING:
@@ -140,6 +141,13 @@ class Pace:
     """Seconds for one whole call."""
     floor: timedelta = timedelta(milliseconds=100)
     """The shortest wait between two polls."""
+
+    def set_by(self, schedule: Schedule) -> "Pace":
+        """The same where people have not set another; a burst is twice as many calls as there may be at once."""
+        per_second = schedule.calls_per_second or self.per_second
+        at_once = schedule.calls_at_once or self.at_once
+        burst = self.burst if per_second == self.per_second and at_once == self.at_once else 2 * at_once
+        return replace(self, per_second=per_second, at_once=at_once, burst=burst)
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,7 +143,8 @@ class ConnectionRunner:
             mappings, remapping = await Remap(
                 self.connection, self.claimed.lease, kind.revisions, self.parts.mappings
             ).run_once()
-            return self._erp_work(await self._connector(kind, stack, mappings), kind.pace, remapping)
+            pace = kind.pace.set_by(self.connection.schedule)
+            return self._erp_work(await self._connector(kind, pace, stack, mappings), pace, remapping)
         except UserError as error:
             await self._cannot_begin(error)
             raise
@@ -156,11 +157,11 @@ class ConnectionRunner:
             )
         return kind
 
-    async def _connector(self, kind: ConnectorKind, stack: AsyncExitStack, mappings: Mappings) -> Connector:
+    async def _connector(self, kind: ConnectorKind, pace: Pace, stack: AsyncExitStack, mappings: Mappings) -> Connector:
         connection = self.connection
         place = Place(connection.customer_id, connection.id, Purpose.CREDENTIALS)
         secret = await self.parts.vault.open_patiently(place, connection.sealed, self._stop.is_set)
-        client = await stack.enter_async_context(polite_client(kind.pace))
+        client = await stack.enter_async_context(polite_client(pace))
         return connector_of(kind, connection, secret, client, mappings)
 
     async def _cannot_begin(self, error: UserError) -> None:

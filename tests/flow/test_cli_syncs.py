@@ -33,6 +33,8 @@ def test_a_connection_is_added_with_its_history_and_hours_and_shows_them(install
             "closed": ["Sun 03:00-03:01"],
             "zone": "America/Sao_Paulo",
         },
+        "calls_per_second": None,
+        "calls_at_once": None,
     }
     assert (seen["reading"]["kind"], seen["reading"]["announce"], seen["reading"]["state"]) == (
         "first",
@@ -54,6 +56,8 @@ def test_a_schedule_is_changed_where_it_is_given_and_nowhere_else(installed, erp
     assert (told.json["poll_every"], told.json["reconcile_every"]) == ("PT5S", "PT1H")
     assert told.json["schedule"]["hours"]["open"] == []
     assert told.json["schedule"]["hours"]["closed"] == ["Sun 03:00-03:01"]
+    told = installed(*change, "--calls-per-second", "20", "--calls-at-once", "4", "--json")
+    assert (told.json["schedule"]["calls_per_second"], told.json["schedule"]["calls_at_once"]) == (20, 4)
     assert installed(*change, "--compare-every", "2d").out == "changed acme/protheus: polled every 5s\n"
     for given, message in (
         ((), "nothing to change"),
@@ -61,6 +65,8 @@ def test_a_schedule_is_changed_where_it_is_given_and_nowhere_else(installed, erp
         (("--time-zone", "Mars/Olympus"), "there is no time zone 'Mars/Olympus'"),
         (("--blackout", "00:00-24:00"), "the ERP could never be asked"),
         (("--poll-every", "1ms"), "poll_every is 0.001 s"),
+        (("--calls-per-second", "0"), "calls_per_second: Input should be greater than 0"),
+        (("--calls-at-once", "65"), "calls_at_once: Input should be less than or equal to 64"),
         (("--compare-every", "often"), "'often' is not a time span"),
     ):
         told = installed(*change, *given)

@@ -9,6 +9,7 @@ import pytest
 from relay.demo.protheus_http import QUERY_PATH, Options, simulated_protheus
 from relay.domain.errors import Unavailable, UnexpectedReply
 from relay.domain.pace import READING
+from relay.domain.schedules import Schedule
 from relay.ports import Pace
 from relay.wire.erp import LARGEST_BODY, PoliteTransport, polite_client
 
@@ -175,3 +176,10 @@ async def test_an_erp_that_does_not_answer_in_time_is_unavailable_and_not_asked_
         with pytest.raises(Unavailable, match="did not answer within"):
             await caller.get(f"{erp.url}{QUERY_PATH}?tables=SE4", auth=(erp.username, erp.password))
         assert len(erp.queries()) == 1
+
+
+def test_people_may_set_another_pace_for_one_connection():
+    usual = Pace(per_second=4, burst=4, at_once=2)
+    assert usual.set_by(Schedule()) == usual
+    assert usual.set_by(Schedule(calls_per_second=20)) == Pace(per_second=20, burst=4, at_once=2)
+    assert usual.set_by(Schedule(calls_at_once=5)) == Pace(per_second=4, burst=10, at_once=5)
