@@ -47,7 +47,10 @@ def summary(proof: dict[str, Any], console: Console) -> None:
     table.add_row("changes made in the ERP after it", str(proof["changes_made"]))
     table.add_row("to be told in all", str(made))
     table.add_row("events on the topic", str(proof["events_on_topic"]))
-    table.add_row("verified webhooks", str(proof["verified_webhooks"]))
+    table.add_row("commands sent, and applied once", f"{proof['commands_sent']}, {proof['commands_applied']}")
+    table.add_row("changes that say which command caused them", str(proof["changes_caused_by_commands"]))
+    table.add_row("results on their topic (accepted, applied)", str(proof["results_on_topic"]))
+    table.add_row("verified webhooks (events and results)", str(proof["verified_webhooks"]))
     table.add_row("out of order", str(proof["out_of_order"]))
     table.add_row("duplicates (same id, dropped by the receiver)", str(proof["duplicates"]))
     for name, spread in (("topic", proof["seconds_to_topic"]), ("webhook", proof["seconds_to_webhook"])):

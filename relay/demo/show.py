@@ -1,6 +1,7 @@
 """The demo: an ERP, relay and a receiver on this machine, and the proof that nothing was lost on the way.
 
     simulated Protheus, or a real Tryton -> relay (embedded PostgreSQL and broker) -> topic -> verified webhook
+    command on a topic -> relay -> the ERP -> result, and the change that it caused
 
 Everything but Protheus is real: the worker is the one that `relay up` runs, the topic is read with a Kafka client, the
 receiver checks every signature.
@@ -23,8 +24,9 @@ from relay.app.serving import wired_control
 from relay.app.standing import Parts, parts
 from relay.app.working import worker
 from relay.demo.book import Book, Trip
+from relay.demo.commander import Commander, commanding
 from relay.demo.receiver import receiver
-from relay.demo.stories import Step, Story, Theatre, protheus, real_tryton, rm
+from relay.demo.stories import CommandedStory, Step, Story, Theatre, protheus, real_tryton, rm
 from relay.domain.errors import UserError
 from relay.domain.orders import order_id
 from relay.domain.signing import verifying_key
@@ -33,6 +35,8 @@ from relay.settings import Database, Egress, Http, Kafka, Settings, Vault
 POLL_EVERY = timedelta(milliseconds=500)
 SPREAD = 5.0
 """Seconds over which lives begin, so that there is something to watch."""
+COMMANDED = 4
+"""Lives of orders that are written by commands."""
 PATIENCE = 60.0
 """Seconds that one change may take to become a webhook before the demo gives up."""
 
@@ -77,13 +81,17 @@ async def run(settings: Settings, plan: Plan, book: Book, done: Callable[[dict[s
             book.phase = "first sync: every order is told as a snapshot"
             await _until(lambda: book.webhooks >= book.seeded, "the first sync")
             book.phase = "people work in the ERP"
-            await _live(erp, connection_id, plan, book)
+            commander = await stack.enter_async_context(
+                commanding(standing_on.bootstrap, settings.kafka.prefix, connection_id, book)
+            )
+            await _live(erp, commander, connection_id, plan, book)
             await _until(lambda: len(book.topic_events) >= book.seeded + book.changes, "the topic")
+            await _until(lambda: book.webhooks >= book.seeded + book.changes + len(book.results), "the results")
             book.phase = "done"
             done(book.proof())
             while plan.keep:
                 book.phase = f"kept running: Kafka {standing_on.bootstrap}, data {home}; Ctrl-C ends it"
-                await _live(erp, connection_id, Plan(dice=random.randrange(1 << 30)), book)
+                await _live(erp, commander, connection_id, Plan(dice=random.randrange(1 << 30)), book)
         finally:
             stop.set()
             with suppress(asyncio.CancelledError):
@@ -125,6 +133,7 @@ async def _connect(settings: Settings, standing_on: Parts, erp: Theatre, book: B
             credentials=erp.credentials,
             history=None,
             poll_every=POLL_EVERY,
+            schedule={"calls_per_second": 40, "calls_at_once": 3},
         )
         listening = await stack.enter_async_context(receiver([]))
         book.receiver = listening
@@ -158,12 +167,15 @@ async def _watch_webhooks(book: Book) -> None:
             book.arrived(webhook, loop.time())
 
 
-async def _live(erp: Theatre, connection_id: str, plan: Plan, book: Book) -> None:
+async def _live(erp: Theatre, commander: Commander, connection_id: str, plan: Plan, book: Book) -> None:
     dice = random.Random(plan.dice)
     async with asyncio.TaskGroup() as lives:
         for _ in range(erp.at_once):
             story = erp.story(random.Random(dice.random()))
             lives.create_task(_tell(story, dice.random() * SPREAD, connection_id, book))
+        for _ in range(COMMANDED):
+            commanded = CommandedStory(commander, erp.draft(random.Random(dice.random())))
+            lives.create_task(_tell(commanded, dice.random() * SPREAD, connection_id, book))
 
 
 async def _tell(story: Story, delay: float, connection_id: str, book: Book) -> None:

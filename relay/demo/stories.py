@@ -4,13 +4,15 @@ A story is a list of steps; each step changes one order once and makes exactly o
 each other's webhook, so that no two of them fall into one poll and become one event.
 """
 
+import datetime as dt
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from relay.demo.commander import Commander
 from relay.demo.protheus import NewLine
 from relay.demo.protheus_http import Options, SimulatedProtheus, simulated_protheus
 from relay.demo.protheus_rows import OrderKey
@@ -19,10 +21,12 @@ from relay.demo.rm import ORDER_TYPE, NewItem
 from relay.demo.rm_http import RmOptions, SimulatedRm, simulated_rm
 from relay.demo.rm_rows import Id
 from relay.demo.rm_seed import BUYABLE, any_item
+from relay.demo.rm_seed import PRODUCTS as RM_PRODUCTS
 from relay.demo.tryton import tryton
 from relay.demo.tryton_buyer import Buyer
 
 TRYTON_PRODUCTS = ("PAR-M8", "ROL-6204")
+WRITING = {"shape": "eai", "columns": {"C7_OBS": {"length": 60}}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,8 @@ class Theatre:
     at_once: int
     """Lives that go on at the same time."""
     story: Callable[[random.Random], Story]
+    draft: Callable[[random.Random], dict[str, Any]]
+    """What is said of a new order that is ordered by a command: `order` and `lines`."""
 
 
 @asynccontextmanager
@@ -66,11 +72,14 @@ async def protheus(orders: int) -> AsyncIterator[Theatre]:
         erp.seed(orders)
         yield Theatre(
             "protheus",
-            {"url": erp.url, "tenant": erp.tenant, "all_branches": True},
+            {"url": erp.url, "tenant": erp.tenant, "all_branches": True, "writing": WRITING},
             {"username": erp.username, "password": erp.password},
             len(erp.purchase_orders(deleted=False)),
             24,
             lambda dice: ProtheusStory(erp, dice),
+            lambda dice: _draft(
+                {"code": "FOR001", "site_code": "01"}, {"code": "030"}, dice.sample([each[0] for each in PRODUCTS], 2)
+            ),
         )
 
 
@@ -86,6 +95,12 @@ async def rm(orders: int) -> AsyncIterator[Theatre]:
             sum(record["MovementTypeCode"] == ORDER_TYPE for record in erp.movements()),
             24,
             lambda dice: RmStory(erp, dice),
+            lambda dice: _draft(
+                {"code": "F00012"},
+                {"code": "030"},
+                dice.sample([each[0] for each in RM_PRODUCTS.values()], 2),
+                branch={"remote_id": "1"},
+            ),
         )
 
 
@@ -100,7 +115,45 @@ async def real_tryton(cache: Path, data: Path, say: Callable[[str], None]) -> As
             0,
             4,
             lambda dice: TrytonStory(erp.buyer, dice),
+            lambda _: _draft({"code": "F001"}, None, TRYTON_PRODUCTS),
         )
+
+
+def _draft(vendor: dict[str, str], terms: dict[str, str] | None, items: Sequence[str], **more: Any) -> dict[str, Any]:
+    today = f"{dt.datetime.now(dt.UTC):%Y-%m-%d}"
+    order = {"vendor": vendor, "payment_terms": terms, "order_date": today, **more}
+    lines = [{"item": {"code": item}, "quantity": "10", "unit_price": "4.50"} for item in items]
+    return {"order": {name: value for name, value in order.items() if value}, "lines": lines}
+
+
+@dataclass
+class CommandedStory:
+    """Ordered, changed and cancelled from another system, by commands on Kafka."""
+
+    commander: Commander
+    draft: dict[str, Any]
+    _created: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def remote_id(self) -> str:
+        """As the result of the create says it."""
+        return str(self._created["remote_id"])
+
+    def steps(self) -> Iterator[Step]:
+        """The changes, in order."""
+        yield Step("ordered by a command", self._create)
+        yield Step("quantity changed by a command", self._change)
+        yield Step("cancelled by a command", self._cancel)
+
+    async def _create(self) -> None:
+        self._created = await self.commander.applied({"type": "create", **self.draft})
+
+    async def _change(self) -> None:
+        lines = [{"remote_id": self._created["order"]["lines"][0]["remote_id"], "quantity": "12"}]
+        await self.commander.applied({"type": "update_lines", "remote_id": self.remote_id, "lines": lines})
+
+    async def _cancel(self) -> None:
+        await self.commander.applied({"type": "cancel", "remote_id": self.remote_id})
 
 
 @dataclass
