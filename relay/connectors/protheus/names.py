@@ -1,5 +1,6 @@
 """Names behind codes: vendors (SA2), payment terms (SE4) and products (SB1), asked for in batches and kept a while."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ class Names:
     def __init__(self, query: GenericQuery, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._query = query
         self._clock = clock
+        self._asking = asyncio.Lock()
         self._known: dict[tuple[str, Codes], tuple[float, Mapping[str, Any]]] = {}
         self.hidden: frozenset[str] = frozenset()
         """Columns that the ERP keeps back from this user."""
@@ -50,9 +52,11 @@ class Names:
     async def beside(self, rows: Iterable[Any]) -> list[Mapping[str, Any]]:
         """The rows with the looked-up columns beside their own; codes without a name get none."""
         given = list(rows)
-        for lookup in LOOKUPS:
-            await self._learn(lookup, given)
-        return [row | self._names(row) for row in given]
+        # One at a time: what one of them asks for, another must not take for nameless meanwhile, or forget.
+        async with self._asking:
+            for lookup in LOOKUPS:
+                await self._learn(lookup, given)
+            return [row | self._names(row) for row in given]
 
     async def _learn(self, lookup: Lookup, rows: Sequence[Any]) -> None:
         now = self._clock()
@@ -62,9 +66,9 @@ class Names:
         missing = [codes for code, codes in wanted.items() if self._age(lookup, code, now) > KEPT]
         for start in range(0, len(missing), AT_ONCE):
             asked = missing[start : start + AT_ONCE]
+            found = await self._ask(lookup, asked)
             self._known |= {(lookup.table, _trimmed(codes)): (now, {}) for codes in asked}
-            for name, row in await self._ask(lookup, asked):
-                self._known[lookup.table, name] = (now, row)
+            self._known |= {(lookup.table, name): (now, row) for name, row in found}
 
     async def _ask(self, lookup: Lookup, asked: Sequence[Codes]) -> list[tuple[Codes, Mapping[str, Any]]]:
         where = " OR ".join(
