@@ -1,5 +1,6 @@
 """How fast and how often an ERP may be asked: decisions as values, with time and chance given."""
 
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,6 +11,9 @@ LONGEST_WAIT: Final = 20.0
 
 READING: Final = "relay.reading"
 """A request with this extension (httpx) set to True only reads, whatever its method: it may be sent again."""
+
+going_first: Final[ContextVar[bool]] = ContextVar("going_first", default=False)
+"""Whether this task's calls of an ERP go before those of others: commands before reading."""
 
 _BLIPS: Final = frozenset({429, 502, 503, 504})
 

@@ -40,6 +40,11 @@ class Doubts:
         self._open.pop(id, None)
         self._new.pop(id, None)
 
+    @property
+    def making(self) -> bool:
+        """Whether there are new orders among them."""
+        return any(isinstance(each.command, Create) for each in self._open.values())
+
     async def look(self) -> Transient | None:
         """Find the new orders that commands may have made; what stands in the way.
 

@@ -16,13 +16,15 @@ from typing import Final
 
 import structlog
 
+from relay.domain.commands import Create
 from relay.domain.connections import Connection, Lease
 from relay.domain.errors import CredentialsRefused
+from relay.domain.pace import going_first
 from relay.ports import Clock, Commands, Dice, OpenCommand
 from relay.stages.carry import Carry
 from relay.stages.conclude import Conclude
 from relay.stages.doubts import Doubts
-from relay.stages.gate import Gate
+from relay.stages.gate import NEW, Gate
 from relay.stages.poll import Patience
 from relay.stages.receipts import Again, Receipt
 
@@ -134,7 +136,8 @@ class Execute:
         self.ring()
 
     async def _one(self, each: OpenCommand) -> None:
-        async with self.gate.command():
+        going_first.set(True)
+        async with self.gate.command(NEW if isinstance(each.command, Create) else each.command.remote_id):
             if self.stopping.is_set():
                 return
             work, came = await self.carry.run_once(each)
@@ -145,6 +148,8 @@ class Execute:
 
     async def _over(self, work: OpenCommand, receipt: Receipt) -> None:
         await self.conclude.run_once(work, receipt)
+        if receipt.remote_id:
+            self.gate.told(receipt.remote_id)
         self._looks.pop(work.id, None)
         if receipt.refused:
             self._refuse(receipt.refused)

@@ -104,7 +104,8 @@ class Reconcile:
                 except Permanent as error:
                     log.warning("order.unread", connection=self.connection.id, remote_id=remote_id, problem=str(error))
                 else:
-                    deleted += await self._tell(remote_id, order)
+                    if not await self.gate.hold({remote_id}):  # else a command has told what became of it
+                        deleted += await self._tell(remote_id, order)
         return deleted, None
 
     async def _tell(self, remote_id: str, order: PurchaseOrder | None) -> bool:

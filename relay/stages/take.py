@@ -6,8 +6,9 @@ Polls and syncs of a connection share one: records that both meet are told once.
 """
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -15,11 +16,13 @@ from relay import metrics
 from relay.domain.connections import Connection
 from relay.domain.errors import Permanent, Transient
 from relay.domain.events import Snapshot
+from relay.domain.mapping import MappingOverrides
 from relay.domain.messages import Reason
+from relay.domain.orders import PurchaseOrder
 from relay.domain.remapping import Remapping
 from relay.ports import Clock, Orders, OutboxEntry, Page, Rejected
 from relay.stages.doubts import Doubts
-from relay.stages.gate import Gate
+from relay.stages.gate import NEW, Gate
 from relay.stages.observe import Telling, observed
 
 log = structlog.get_logger()
@@ -46,7 +49,7 @@ Keep = Callable[[Sequence[Snapshot], Sequence[OutboxEntry], Taken], Awaitable[bo
 class Take:
     """Takes one connection's pages. `saved` is called when one has put something into the outbox.
 
-    Whoever asks for a page and takes it is in the `gate` meanwhile, so that nothing is written in between.
+    Whoever asks for a page and takes it is in the `gate` meanwhile: no command has an order of that page in between.
     """
 
     connection: Connection
@@ -61,7 +64,8 @@ class Take:
     async def next(self, pages: AsyncIterator[Page]) -> Page | Transient | Permanent | None:
         """The next page, what stands in its way, or None at the end. Only the ERP's failures: the store's are others'.
 
-        New orders of commands in doubt are looked for before the page that may show them is taken.
+        Its orders are held in the gate from then on. New orders of commands in doubt are looked for before the page
+        that may show them is taken.
         """
         try:
             page = await anext(pages, None)
@@ -69,7 +73,36 @@ class Take:
             return error
         if page is None or not page.orders:
             return page
-        return await self.doubts.look() or page
+        ids = {order.remote_id for order in page.orders}
+        new = (self.gate.making or self.doubts.making) and await self._any_new(ids)
+        told = await self.gate.hold({*ids, NEW} if new else ids)
+        return (await self.doubts.look() if new else None) or await self._anew(page, told)
+
+    async def _any_new(self, remote_ids: AbstractSet[str]) -> bool:
+        return bool(remote_ids - (await self.store.snapshots(self.connection.id, list(remote_ids))).keys())
+
+    async def _anew(self, page: Page, remote_ids: AbstractSet[str]) -> Page | Transient:
+        """The page with these orders as they are now: commands told of them while it was read.
+
+        One that cannot be read is left as the command told it.
+        """
+        if not remote_ids:
+            return page
+        assert self.doubts.connector
+        now: dict[str, PurchaseOrder | None] = {}
+        for remote_id in sorted(remote_ids):
+            try:
+                now[remote_id] = await self.doubts.connector.read(remote_id)
+            except Transient as error:
+                return error
+            except Permanent:
+                now[remote_id] = None
+        orders = (now.get(each.remote_id, each) for each in page.orders)
+
+        def under(mapping: MappingOverrides) -> Mapping[str, PurchaseOrder]:
+            return {key: order for key, order in page.under(mapping).items() if key not in remote_ids}
+
+        return replace(page, orders=tuple(each for each in orders if each), under=under)
 
     async def page(self, page: Page, telling: Telling, keep: Keep) -> Taken:
         """Take one page, stored by `keep`. Raises what that raises."""

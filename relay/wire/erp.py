@@ -4,7 +4,7 @@
 
 All of one connection's calls go through one of these. The body is read inside, so a cut body is retried like a lost
 connection and the slot is held until the ERP is truly done. Statuses are not judged here: the final reply goes to the
-connector, which knows what its ERP means by them.
+connector, which knows what its ERP means by them. Calls of commands go before those that only read.
 """
 
 import asyncio
@@ -18,8 +18,9 @@ from typing import Final
 import httpx
 
 from relay.domain.errors import Unavailable, UnexpectedReply
-from relay.domain.pace import READING, Bucket, retry_in, take
+from relay.domain.pace import READING, Bucket, going_first, retry_in, take
 from relay.ports import Pace
+from relay.wire.slots import Slots
 
 LARGEST_BODY: Final = 64 * 1024 * 1024
 
@@ -45,7 +46,7 @@ class PoliteTransport(httpx.AsyncBaseTransport):
         self._clock = clock
         self._sleep = sleep
         self._dice = dice
-        self._slots = asyncio.Semaphore(pace.at_once)
+        self._slots = Slots(pace.at_once)
         self._bucket = Bucket(pace.burst, clock())
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -77,7 +78,7 @@ class PoliteTransport(httpx.AsyncBaseTransport):
         return retry_in(tries=tries, status=None, retry_after=None, dice=self._dice())
 
     async def _once(self, request: httpx.Request) -> httpx.Response | httpx.TransportError:
-        async with self._slots:
+        async with self._slots.one(first=going_first.get()):
             self._bucket, wait = take(
                 self._bucket, per_second=self._pace.per_second, burst=self._pace.burst, now=self._clock()
             )

@@ -23,6 +23,7 @@ from relay.domain.orders import Status
 from relay.domain.results import Outcome, Refusal, RefusalReason, WriteRefused
 from relay.domain.schedules import Schedule
 from relay.stages.carry import GIVEN_UP
+from relay.stages.gate import NEW
 from relay.stages.poll import Patience
 from tests.fake_commands import SETTLE, SYNCED, Books, Work, command
 from tests.fakes import clock, order, page, run, until
@@ -790,12 +791,18 @@ def test_what_is_being_done_is_finished_when_the_work_is_stopped_and_nothing_new
 def test_what_waits_behind_a_page_is_not_begun_when_the_work_is_stopped():
     async def work():
         it = Work()
-        it.books.polls = [[asyncio.Event()]]
-        async with it.going(reading=True):
-            await asyncio.sleep(0.01)
+
+        async def page():
+            async with it.execute.gate.page():
+                await it.execute.gate.hold({NEW})
+                await asyncio.sleep(5)
+
+        reading = asyncio.create_task(page())
+        async with it.going():
             it.desk.give(command("create"))
             it.execute.ring()
             await asyncio.sleep(1)
+        await reading
         return it
 
     assert run(work()).books.steps == {}

@@ -1,8 +1,8 @@
-"""The gate: commands and pages never at the same time, commands first, and neither for ever."""
+"""The gate: a command and a page never have one order at the same time, and neither waits for the other for long."""
 
 import asyncio
 
-from relay.stages.gate import BATCH, Gate
+from relay.stages.gate import NEW, Gate
 from tests.fakes import run
 
 
@@ -10,87 +10,101 @@ class Passing:
     """Who goes through a gate, in order."""
 
     def __init__(self):
-        self.gate, self.told, self.inside = Gate(), [], set()
+        self.gate, self.told = Gate(), []
 
-    async def command(self, name, seconds=1):
-        async with self.gate.command():
-            assert "page" not in self.inside
-            await self._stay(name, seconds)
+    async def command(self, order, seconds=1, *, makes=None):
+        async with self.gate.command(order):
+            self.told.append(f"command {order}")
+            await asyncio.sleep(seconds)
+            self.gate.told(makes or order)
+        self.told.append(f"over {order}")
 
-    async def page(self, seconds=1):
+    async def page(self, *orders, reading=1, storing=1):
         async with self.gate.page():
-            assert not self.inside
-            await self._stay("page", seconds)
-
-    async def _stay(self, name, seconds):
-        self.inside.add(name)
-        self.told.append(name)
-        await asyncio.sleep(seconds)
-        self.inside.discard(name)
+            self.told.append("read")
+            await asyncio.sleep(reading)
+            told = await self.gate.hold(orders)
+            self.told.append("held")
+            await asyncio.sleep(storing)
+        self.told.append("stored")
+        return told
 
 
 def together(*works):
     async def work():
         async with asyncio.TaskGroup() as tasks:
+            started = []
             for each in works:
-                tasks.create_task(each)
-                await asyncio.sleep(0)
+                started.append(tasks.create_task(each))
+                await asyncio.sleep(0.1)
+        return [each.result() for each in started]
 
-    run(work())
+    return run(work())
 
 
-def test_several_commands_are_inside_at_once():
+def test_commands_and_a_page_of_other_orders_go_side_by_side():
+    passing = Passing()
+    told = together(passing.command("a", 5), passing.page("b"))
+    assert passing.told == ["command a", "read", "held", "stored", "over a"]
+    assert told[1] == set()
+
+
+def test_a_page_is_held_once_the_commands_to_its_orders_are_over_and_knows_what_they_told():
+    passing = Passing()
+    told = together(passing.command("a", 3), passing.command("c", 0.5), passing.page("a", "b"))
+    assert passing.told == ["command a", "command c", "read", "over c", "over a", "held", "stored"]
+    assert told[2] == {"a"}
+
+
+def test_a_command_waits_until_the_page_that_holds_its_order_is_stored():
     passing = Passing()
 
-    async def watch():
-        await asyncio.sleep(0.5)
-        assert passing.inside == {"a", "b"}
+    async def later():
+        await asyncio.sleep(1)
+        await passing.command("a")
 
-    together(passing.command("a"), passing.command("b"), watch())
-
-
-def test_a_page_waits_for_what_is_inside_and_commands_go_before_it():
-    passing = Passing()
-    together(passing.command("a"), passing.page(), passing.command("b"), passing.command("c"))
-    assert passing.told == ["a", "b", "c", "page"]
+    told = together(passing.page("a", storing=5), later())
+    assert passing.told == ["read", "held", "stored", "command a", "over a"]
+    assert told[0] == set()
 
 
-def test_a_command_waits_for_one_page():
-    passing = Passing()
-    together(passing.page(), passing.page(), passing.command("a"))
-    assert passing.told == ["page", "a", "page"]
-
-
-def test_a_page_has_its_turn_after_a_batch_of_commands():
+def test_what_was_told_before_a_page_was_begun_is_in_it():
     passing = Passing()
 
-    async def busy():
-        for number in range(3 * BATCH):
-            await passing.command(number)
+    async def after():
+        await passing.command("a", 0.5)
+        return await passing.page("a")
 
-    async def pages():
-        await asyncio.sleep(0.5)
-        await passing.page()
-        await passing.page()
+    assert together(after()) == [set()]
 
-    together(busy(), busy(), pages())
-    first = passing.told.index("page")
-    assert first <= BATCH + 2
-    assert passing.told.count("page") == 2
+
+def test_new_orders_are_held_as_one():
+    passing = Passing()
+    assert not passing.gate.making
+
+    async def page():
+        assert passing.gate.making
+        return await passing.page("n", NEW)
+
+    told = together(passing.command(NEW, 3, makes="n"), page())
+    assert told[1] == {"n"}
+    assert not passing.gate.making
 
 
 def test_who_gives_up_holds_up_nobody():
     async def work():
         passing = Passing()
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(passing.page(10))
+            tasks.create_task(passing.command("a", 10))
             await asyncio.sleep(0)
-            waiting = [tasks.create_task(passing.command("a")), tasks.create_task(passing.page())]
+            page = tasks.create_task(passing.page("a", reading=0))
             await asyncio.sleep(1)
-            for each in waiting:
-                each.cancel()
+            waiting = tasks.create_task(passing.command("a"))
+            await asyncio.sleep(1)
+            assert passing.told == ["command a", "read"]
+            page.cancel()
             await asyncio.sleep(0)
-            tasks.create_task(passing.command("b"))
-        assert passing.told == ["page", "b"]
+            await waiting
+        assert passing.told == ["command a", "read", "command a", "over a", "over a"]
 
     run(work())
