@@ -119,6 +119,15 @@ def test_a_later_one_of_a_lane_is_not_held_when_an_earlier_one_found_no_room():
     assert lanes.ids == {"z-1", "b-1"}
 
 
+def test_a_former_head_is_passed_over_although_it_was_due_sooner():
+    lanes = At(at_once=2, window=8)
+    first, second = delivery("a", 1, START + MINUTE), delivery("a", 2, START)
+    lanes.offer([second])
+    lanes.offer([first])
+    assert lanes.take() == [first]
+    assert lanes.held == 2
+
+
 def test_memory_stays_small_however_often_a_lane_is_overtaken():
     lanes = At(at_once=1, window=4)
     lanes.offer([delivery("a", 10_000, START + MINUTE)])
