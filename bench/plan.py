@@ -35,6 +35,8 @@ class Plan:
     orders: int = 500
     rate: int = 100
     seconds: float = 10.0
+    commands: int = 300
+    changed: int = 5
     polled: tuple[int, ...] = (1000, 10_000)
 
     def shared_by(self, endpoints: int) -> "Plan":
@@ -59,6 +61,7 @@ QUICK = Plan(
     orders=40,
     rate=50,
     seconds=2.0,
+    commands=20,
     polled=(200, 500),
 )
 """One and a half minutes, for everything. What its scenarios of 100 and 5,000 endpoints have is 20 and 100."""
@@ -106,6 +109,8 @@ def _parser(names: tuple[str, ...]) -> argparse.ArgumentParser:
         ("events", _count, "events of the line"),
         ("orders", _count, "orders that these events tell of"),
         ("rate", _count, "events a second while the line's latency is measured"),
+        ("commands", _count, "commands to an ERP that answers at once; a tenth to one that takes 300 ms"),
+        ("changed", _count, "changes a second in that ERP meanwhile"),
         ("seconds", _seconds, "how long latencies are measured"),
     ):
         add(f"--{name}", type=kind, help=f"{says} (default: {getattr(usual, name.replace('-', '_')):g})")

@@ -53,7 +53,7 @@ def table(report: dict[str, Any]) -> Group:
     every = report["measured"]
     parts: list[RenderableType] = [_rates([each for each in every if "per_second" in each["median"]], report)]
     if late := [each for each in every if "p50_ms" in each["median"]]:
-        parts.append(_plain("From commit to receipt, ms", late, ("p50_ms", "p95_ms", "p99_ms", "max_ms")))
+        parts.append(_plain("Until it is told, ms", late, ("p50_ms", "p95_ms", "p99_ms", "max_ms")))
     if kept := [each for each in every if "kb_per_pair" in each["median"]]:
         parts.append(_plain("Connections and endpoints with next to nothing to do", kept, tuple(kept[0]["median"])))
     parts += [f"[red]{each['name']}: {each['failed']}[/red]" for each in every if each["failed"]]

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from bench import bookkeeping, drain, line, steady
+from bench import bookkeeping, commands, drain, line, steady
 from bench.delivering import Setting, delivered
 from bench.measured import Measured, Scenario
 from bench.plan import Plan
@@ -48,6 +48,9 @@ SCENARIOS = (
     Scenario("hanging", "latency at a steady rate, with none and with 5 % of 100 endpoints hanging", steady.hanging),
     Scenario(
         "bookkeeping", "10,000 connections and 10,000 endpoints without changes", bookkeeping.bookkeeping, once=True
+    ),
+    Scenario(
+        "commands", "commands into a simulated Protheus, and its changes beside them", commands.commands, once=True
     ),
     Scenario("drain", "1,000,000 deliveries wait: rate, and memory over time", drain.drain, once=True, asked=True),
 )
