@@ -13,6 +13,7 @@ from relay.cli.mapping import Mapped
 from relay.cli.options import AsJson, Customer, Data, Name, Yes
 from relay.cli.running import with_relay
 from relay.cli.schedules import (
+    AnswerWithin,
     Blackout,
     CallsAtOnce,
     CallsPerSecond,
@@ -69,6 +70,7 @@ def add(  # noqa: PLR0913 - one per option
     time_zone: TimeZone = None,
     calls_per_second: CallsPerSecond = None,
     calls_at_once: CallsAtOnce = None,
+    answer_within: AnswerWithin = None,
     check: Check = True,
     data: Data = None,
     as_json: AsJson = False,
@@ -91,7 +93,9 @@ def add(  # noqa: PLR0913 - one per option
         settings_given,
     )
 
-    schedule = schedules.given(poll_slowest, compare_every, hours, blackout, time_zone, calls_per_second, calls_at_once)
+    schedule = schedules.given(
+        poll_slowest, compare_every, hours, blackout, time_zone, calls_per_second, calls_at_once, answer_within
+    )
     connector = connector_named(CONNECTORS, kind)
     given = settings_of(connector.settings, settings or [])
     settings_given(connector, given)  # before somebody types a password for nothing

@@ -61,6 +61,10 @@ CallsAtOnce = Annotated[
     int | None,
     typer.Option(help="Calls of the ERP at the same time (default: what its connector says).", metavar="NUMBER"),
 ]
+AnswerWithin = Annotated[
+    timedelta | None,
+    typer.Option(parser=span, help="How long one call of the ERP may take (default: 60s).", metavar="SPAN"),
+]
 TimeZone = Annotated[str | None, typer.Option(help="Whose clock that is: America/Sao_Paulo.", metavar="ZONE")]
 
 
@@ -72,6 +76,7 @@ def given(  # noqa: PLR0913, PLR0917 - one per option
     time_zone: str | None,
     calls_per_second: float | None,
     calls_at_once: int | None,
+    answer_within: timedelta | None,
 ) -> dict[str, Any]:
     """What was given of a schedule, by the names of its fields. `hours` are given as a whole."""
     found: dict[str, Any] = {}
@@ -79,7 +84,7 @@ def given(  # noqa: PLR0913, PLR0917 - one per option
         found["slowest"] = slowest
     if compare_every is not None:
         found["compare_every"] = None if compare_every == NEVER else compare_every
-    paces = {"calls_per_second": calls_per_second, "calls_at_once": calls_at_once}
+    paces = {"calls_per_second": calls_per_second, "calls_at_once": calls_at_once, "answer_within": answer_within}
     found |= {name: value for name, value in paces.items() if value is not None}
     windows = {"open": _windows(hours), "closed": _windows(blackout), "zone": time_zone}
     if some := {name: value for name, value in windows.items() if value is not None}:
@@ -104,11 +109,14 @@ def change(  # noqa: PLR0913 - one per option
     time_zone: TimeZone = None,
     calls_per_second: CallsPerSecond = None,
     calls_at_once: CallsAtOnce = None,
+    answer_within: AnswerWithin = None,
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
     """Change how often, how fast and when the ERP is asked: what is given, and nothing else."""
-    schedule = given(poll_slowest, compare_every, hours, blackout, time_zone, calls_per_second, calls_at_once)
+    schedule = given(
+        poll_slowest, compare_every, hours, blackout, time_zone, calls_per_second, calls_at_once, answer_within
+    )
     if not schedule and poll_every is None and reconcile_every is None:
         raise UserError("nothing to change: give at least one of the options")
     seen = with_relay(

@@ -14,6 +14,7 @@ from relay.ports import Pace
 
 HISTORY = timedelta(days=90)
 LONGEST_HISTORY = timedelta(days=36_500)
+SHORTEST_CALL, LONGEST_CALL = timedelta(seconds=1), timedelta(minutes=30)
 SHORTEST_PASS, LONGEST_PASS = timedelta(seconds=10), timedelta(days=90)
 
 
@@ -34,6 +35,8 @@ def schedule_given(before: Schedule, changes: Mapping[str, Any]) -> Schedule:
         raise UserError(given.told("schedule", Schedule, error)) from None
     if "slowest" in changes and after.slowest is not None:
         given.span_given("slowest", after.slowest, given.SHORTEST_POLL, given.LONGEST_POLL)
+    if after.answer_within is not None:
+        given.span_given("answer_within", after.answer_within, SHORTEST_CALL, LONGEST_CALL)
     if after.compare_every is not None:
         given.span_given("compare_every", after.compare_every, SHORTEST_PASS, LONGEST_PASS)
     if after.hours.next_open(datetime.now(UTC)) is None:

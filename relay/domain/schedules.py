@@ -52,6 +52,9 @@ class Schedule(BaseModel):
     calls_at_once: int | None = Field(
         None, ge=1, le=64, description="Calls of the ERP at the same time; null: what its connector says."
     )
+    answer_within: Every | None = Field(
+        None, description="How long one call of the ERP may take; null: what its connector says."
+    )
 
     def off_peak(self) -> Hours:
         """When all orders are compared: at night by the clock of its zone, or when it is open if it never is then."""

@@ -147,7 +147,8 @@ class Pace:
         per_second = schedule.calls_per_second or self.per_second
         at_once = schedule.calls_at_once or self.at_once
         burst = self.burst if per_second == self.per_second and at_once == self.at_once else 2 * at_once
-        return replace(self, per_second=per_second, at_once=at_once, burst=burst)
+        timeout = schedule.answer_within.total_seconds() if schedule.answer_within else self.timeout
+        return replace(self, per_second=per_second, at_once=at_once, burst=burst, timeout=timeout)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ def test_a_connection_is_added_with_its_history_and_hours_and_shows_them(install
         },
         "calls_per_second": None,
         "calls_at_once": None,
+        "answer_within": None,
     }
     assert (seen["reading"]["kind"], seen["reading"]["announce"], seen["reading"]["state"]) == (
         "first",
@@ -56,7 +57,8 @@ def test_a_schedule_is_changed_where_it_is_given_and_nowhere_else(installed, erp
     assert (told.json["poll_every"], told.json["reconcile_every"]) == ("PT5S", "PT1H")
     assert told.json["schedule"]["hours"]["open"] == []
     assert told.json["schedule"]["hours"]["closed"] == ["Sun 03:00-03:01"]
-    told = installed(*change, "--calls-per-second", "20", "--calls-at-once", "4", "--json")
+    told = installed(*change, "--calls-per-second", "20", "--calls-at-once", "4", "--answer-within", "90s", "--json")
+    assert told.json["schedule"]["answer_within"] == "PT1M30S"
     assert (told.json["schedule"]["calls_per_second"], told.json["schedule"]["calls_at_once"]) == (20, 4)
     assert installed(*change, "--compare-every", "2d").out == "changed acme/protheus: polled every 5s\n"
     for given, message in (
@@ -67,6 +69,7 @@ def test_a_schedule_is_changed_where_it_is_given_and_nowhere_else(installed, erp
         (("--poll-every", "1ms"), "poll_every is 0.001 s"),
         (("--calls-per-second", "0"), "calls_per_second: Input should be greater than 0"),
         (("--calls-at-once", "65"), "calls_at_once: Input should be less than or equal to 64"),
+        (("--answer-within", "1ms"), "answer_within is 0.001 s"),
         (("--compare-every", "often"), "'often' is not a time span"),
     ):
         told = installed(*change, *given)

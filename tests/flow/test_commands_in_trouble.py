@@ -24,8 +24,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 ORDERS, EACH = 100, 10
 TODAY = f"{dt.datetime.now(dt.UTC):%Y-%m-%d}"
-QUICK = {"RELAY_COMMANDS__SETTLE": "3s"}
-FAST = Schedule(calls_per_second=1000, calls_at_once=4)
+QUICK = {"RELAY_COMMANDS__SETTLE": "4s"}
+FAST = Schedule(calls_per_second=1000, calls_at_once=4, answer_within=dt.timedelta(seconds=2))
 ONE_IN = 12
 """Writes that go well between two that do not, about."""
 KILLS = 5

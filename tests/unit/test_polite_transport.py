@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+from datetime import timedelta
 
 import httpx
 import pytest
@@ -182,4 +183,5 @@ def test_people_may_set_another_pace_for_one_connection():
     usual = Pace(per_second=4, burst=4, at_once=2)
     assert usual.set_by(Schedule()) == usual
     assert usual.set_by(Schedule(calls_per_second=20)) == Pace(per_second=20, burst=4, at_once=2)
+    assert usual.set_by(Schedule(answer_within=timedelta(seconds=90))).timeout == 90
     assert usual.set_by(Schedule(calls_at_once=5)) == Pace(per_second=4, burst=10, at_once=5)
