@@ -24,6 +24,7 @@ NOT_SEALED = {
     ("admissions", "body"),
     ("attempts", "excerpt"),
     ("attempts_other", "excerpt"),
+    *(("commands", name) for name in ("before", "body", "digest", "origin", "raw", "result")),
     ("connections", "token_digest"),
     ("customer_keys", "wrapped"),
     ("dead_letters", "body"),
@@ -33,6 +34,8 @@ NOT_SEALED = {
     ("idempotency", "fingerprint"),
     ("operator_keys", "digest"),
     ("outbox", "body"),
+    ("outbox", "origin"),
+    ("redrives", "digest"),
     ("snapshots", "tree"),
 }
 
