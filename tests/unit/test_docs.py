@@ -342,7 +342,7 @@ def settings_in(text):
 
 def test_every_setting_that_a_document_names_exists():
     known = settings_in(page("configuration.md"))
-    others = {"RELAY_SECRET", "RELAY_LISTEN_SECRET", "RELAY_TEST_KAFKA", "RELAY_TEST_POSTGRES"}
+    others = {"RELAY_SECRET", "RELAY_LISTEN_SECRET", "RELAY_TEST_KAFKA", "RELAY_TEST_ORDERS", "RELAY_TEST_POSTGRES"}
     for path in [ROOT / "README.md", *DOCS.rglob("*.md")]:
         assert settings_in(path.read_text()) - known - others == set(), path.name
 
