@@ -148,5 +148,7 @@ class Supervised:
         try:
             await asyncio.wait_for(process.wait(), PATIENCE)
         except TimeoutError:
-            process.kill()
+            # On a busy machine it may have ended in the very moment in which we gave it up.
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
             await process.wait()

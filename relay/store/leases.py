@@ -41,8 +41,9 @@ CLAIM = """
     SET lease_owner = $1, lease_epoch = lease_epoch + 1, lease_until = now() + $2::interval
     FROM free WHERE subject.id = free.id RETURNING subject.*
 """
-# Locks as it goes: nobody who holds one of these rows waits for another of them. To lock them in a first step would
-# be worse, because a row that changed meanwhile is then locked twice, with others queueing in between.
+# Locks as it goes: nobody who holds one of these rows waits for another of them, but for a renewal that was given up
+# and meets the next, which is then run again. To lock them in a first step would be worse, because a row that changed
+# meanwhile is then locked twice, with others queueing in between.
 RENEW = """
     UPDATE {table} SET lease_until = now() + $3::interval
     WHERE lease_owner = $1 AND id = ANY($2::text[]) RETURNING id, lease_epoch, version
@@ -84,10 +85,12 @@ class LeaseStore:
         """Keep these for another term; what is in neither set has been lost."""
         if not held:
             return Renewed(frozenset(), frozenset())
-        async with self._database.session() as connection:
-            rows = await connection.fetch(
-                RENEW.format(table=self._table), held[0].lease.owner, [each.lease.subject for each in held], self._ttl
-            )
+        owner, subjects = held[0].lease.owner, [each.lease.subject for each in held]
+
+        async def work(connection: "PoolConnectionProxy[asyncpg.Record]") -> "list[asyncpg.Record]":
+            return await connection.fetch(RENEW.format(table=self._table), owner, subjects, self._ttl)
+
+        rows = await self._database.transact(work)
         found = {(row["id"], row["lease_epoch"]): row["version"] for row in rows}
         ours = {each.lease.subject: each for each in held if (each.lease.subject, each.lease.epoch) in found}
         same = {subject for subject, each in ours.items() if found[subject, each.lease.epoch] == each.version}
