@@ -34,13 +34,23 @@ ONE_IN = 12
 KILLS = 3
 
 
-class Tryton:
-    """A real one."""
-
-    items, item_key = ("PAR-M8", "ROL-6204", "OLE-68"), "code"
+class Erp:
+    """How one is written to; those below say what is its own, and what it has in the end."""
 
     def __init__(self, erp):
         self.erp = erp
+
+    def line(self, item, quantity):
+        return {"item": {"code": item}, "quantity": str(quantity), "unit_price": "4.50"}
+
+    def refused(self):
+        return {"type": "add_lines", "lines": [self.line("NO-SUCH", 1)]}
+
+
+class Tryton(Erp):
+    """A real one."""
+
+    items = ("PAR-M8", "ROL-6204", "OLE-68")
 
     def writes(self, _, body):
         return b'"model.purchase.purchase.' in body and any(
@@ -50,12 +60,6 @@ class Tryton:
     def new(self, lines):
         order = {"vendor": {"code": "F001"}, "currency": "BRL", "ship_to": {"location_code": "WH"}}
         return order, [self.line(*each) for each in lines]
-
-    def line(self, item, quantity):
-        return {"item": {"code": item}, "quantity": str(quantity), "unit_price": "4.5000"}
-
-    def refused(self):
-        return {"type": "add_lines", "lines": [self.line("NO-SUCH", 1)]}
 
     async def count(self):
         return await self.erp.buyer.call("model.purchase.purchase.search_count", [])
@@ -70,10 +74,10 @@ class Tryton:
         }
 
 
-class Protheus:
+class Protheus(Erp):
     """A simulated one, with a flat wrapper around MATA120."""
 
-    items, item_key = ("PAR-M8-30", "ROL-6204", "VAL-ESF-1"), "code"
+    items = ("PAR-M8-30", "ROL-6204", "VAL-ESF-1")
     writing: ClassVar = {
         "shape": "flat",
         "create": {"path": "/wspedcom/pedidos"},
@@ -83,9 +87,6 @@ class Protheus:
         "answer": {"number": "C7_NUM", "status": "Status", "done": ["200", "201"], "said": ["Mensagem"]},
     }
 
-    def __init__(self, erp):
-        self.erp = erp
-
     def writes(self, head, _):
         return b"/wspedcom/" in head.partition(b"\r\n")[0]
 
@@ -93,12 +94,6 @@ class Protheus:
         vendor, terms = {"code": "FOR001", "site_code": "01"}, {"code": "030"}
         order = {"vendor": vendor, "payment_terms": terms, "order_date": TODAY}
         return order, [self.line(*each) for each in lines]
-
-    def line(self, item, quantity):
-        return {"item": {"code": item}, "quantity": str(quantity), "unit_price": "4.50"}
-
-    def refused(self):
-        return {"type": "add_lines", "lines": [self.line("NO-SUCH", 1)]}
 
     async def count(self):
         return len(self.erp.purchase_orders())
@@ -117,13 +112,10 @@ class Protheus:
         }
 
 
-class Rm:
+class Rm(Erp):
     """A simulated one."""
 
-    items, item_key = ("01.01.0001", "01.01.0002", "02.01.0001"), "code"
-
-    def __init__(self, erp):
-        self.erp = erp
+    items = ("01.01.0001", "01.01.0002", "02.01.0001")
 
     def writes(self, head, _):
         method, _, path = head.partition(b"\r\n")[0].partition(b" ")
@@ -137,12 +129,6 @@ class Rm:
             "order_date": TODAY,
         }
         return order, [self.line(*each) for each in lines]
-
-    def line(self, item, quantity):
-        return {"item": {"code": item}, "quantity": str(quantity), "unit_price": "4.50"}
-
-    def refused(self):
-        return {"type": "add_lines", "lines": [self.line("NO-SUCH", 1)]}
 
     async def count(self):
         return len(self.erp.movements())
